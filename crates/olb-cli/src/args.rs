@@ -1,0 +1,380 @@
+//! The command line of `olb`, except for the hot path (`exec`), which is read without clap.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A human approves each privileged command that an agent asks for.
+#[derive(Debug, Parser)]
+#[command(name = "olb", version, arg_required_else_help = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Ask for a command; once it is approved, print its lease
+    Request(RequestArgs),
+    /// Present a lease: run the approved command, once
+    Exec(ExecArgs),
+    /// Ask, wait for the decision and run
+    Run(RunArgs),
+    /// Health of the broker and one's own requests, or one request
+    Status(StatusArgs),
+    /// What is recorded of a request's run
+    Result(SelectArgs),
+    /// Take back one's own pending request
+    Cancel(SelectArgs),
+    /// Open requests, for the operator
+    List(ListArgs),
+    /// One request as the operator is asked about it
+    Show(SelectArgs),
+    /// Approve a request: with its code after being shown it, with its full id for scripts
+    Approve(ApproveArgs),
+    /// Deny a request, with a reason for the agent
+    Deny(DenyArgs),
+    /// Take back an approval that was not used yet
+    Revoke(RevokeArgs),
+    /// Leases as a reviewer sees them
+    #[command(subcommand)]
+    Lease(LeaseCommand),
+    /// Approvers' keys
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// The audit trail
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Show the whole of it in a private, throwaway broker
+    Demo(DemoArgs),
+    /// A throwaway broker for plugin authors and tests
+    #[command(subcommand)]
+    Dev(DevCommand),
+}
+
+/// What `request` and `run` share: how a command is asked for.
+#[derive(Debug, Args)]
+pub(crate) struct AskArgs {
+    /// Account to run as: a name or #uid [default: root]
+    #[arg(short = 'u', long = "user", value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// Group to run as
+    #[arg(short = 'g', long = "group", value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+    /// Working directory of the command [default: this one]
+    #[arg(short = 'C', long = "chdir", value_name = "DIR")]
+    pub(crate) chdir: Option<PathBuf>,
+    /// Why, in your own words, for the human who decides
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// Session this belongs to, shown to the human
+    #[arg(long, default_value = "", value_name = "KEY")]
+    pub(crate) session: String,
+    /// Bind what is on standard input now and give it to the command
+    #[arg(long)]
+    pub(crate) stdin: bool,
+    /// Wall-clock limit of the command, such as 90s, 30m or 24h
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
+    pub(crate) timeout: Option<u32>,
+    /// VAR=value words, then the command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub(crate) words: Vec<OsString>,
+}
+
+/// `olb request`.
+#[derive(Debug, Args)]
+pub(crate) struct RequestArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Wait for the decision, at most this long
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
+    pub(crate) wait: Option<u32>,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+}
+
+/// `olb exec`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ExecArgs {
+    /// File that holds the lease
+    #[arg(long, value_name = "F", conflicts_with_all = ["lease_fd", "id"])]
+    pub(crate) lease_file: Option<PathBuf>,
+    /// Open descriptor to read the lease from
+    #[arg(long, value_name = "N", conflicts_with = "id")]
+    pub(crate) lease_fd: Option<i32>,
+    /// Use the lease that the broker keeps for this request of yours
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Option<String>,
+    /// Write the outcome there as one JSON object
+    #[arg(long, value_name = "F")]
+    pub(crate) outcome_file: Option<PathBuf>,
+    /// Account the command was asked for, as -u of `olb request` takes it
+    #[arg(short = 'u', long = "user", value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// Group the command was asked for
+    #[arg(short = 'g', long = "group", value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+    /// Working directory the command was asked for [default: this one]
+    #[arg(short = 'C', long = "chdir", value_name = "DIR")]
+    pub(crate) chdir: Option<PathBuf>,
+    /// VAR=value words, then the command and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub(crate) words: Vec<OsString>,
+}
+
+/// `olb run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Wait for the decision at most this long
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
+    pub(crate) wait: Option<u32>,
+    /// Write the outcome there as one JSON object
+    #[arg(long, value_name = "F")]
+    pub(crate) outcome_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+}
+
+/// `olb status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// One request: its id or code
+    #[arg(value_name = "ID")]
+    pub(crate) id: Option<String>,
+}
+
+/// A command about one request.
+#[derive(Debug, Args)]
+pub(crate) struct SelectArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The request: its id or code
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+}
+
+/// `olb list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Also those that are over
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// What the deciding commands share.
+#[derive(Debug, Args)]
+pub(crate) struct DecideArgs {
+    /// The request: its code, or its full req_ id
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: String,
+    /// Your approver key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `olb approve`.
+#[derive(Debug, Args)]
+pub(crate) struct ApproveArgs {
+    #[command(flatten)]
+    pub(crate) decide: DecideArgs,
+}
+
+/// `olb deny`.
+#[derive(Debug, Args)]
+pub(crate) struct DenyArgs {
+    #[command(flatten)]
+    pub(crate) decide: DecideArgs,
+    /// Why not, or what to do instead: the agent reads it
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+}
+
+/// `olb revoke`.
+#[derive(Debug, Args)]
+pub(crate) struct RevokeArgs {
+    #[command(flatten)]
+    pub(crate) decide: DecideArgs,
+    /// Why: the agent reads it
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub(crate) reason: String,
+}
+
+/// `olb lease`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LeaseCommand {
+    /// Every claim of a lease and the verdict of each check
+    Inspect(InspectArgs),
+}
+
+/// `olb lease inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// The lease, olbl1_...
+    #[arg(value_name = "LEASE", required_unless_present = "lease_file")]
+    pub(crate) lease: Option<String>,
+    /// File that holds it
+    #[arg(long, value_name = "F", conflicts_with = "lease")]
+    pub(crate) lease_file: Option<PathBuf>,
+    /// Public keys of the broker [default: keys.pub of the running one]
+    #[arg(long, value_name = "F")]
+    pub(crate) keys: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `olb keys`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make your own approver key
+    Create(KeysCreateArgs),
+    /// Enrol an approver (root)
+    Enroll(EnrollArgs),
+    /// Who may approve
+    List(KeysListArgs),
+}
+
+/// `olb keys create`.
+#[derive(Debug, Args)]
+pub(crate) struct KeysCreateArgs {
+    /// Where to put it [default: ~/.config/olb/approver.key]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `olb keys enroll`.
+#[derive(Debug, Args)]
+pub(crate) struct EnrollArgs {
+    /// The person's account [default: the caller's]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// Name that people and the audit trail see [default: the account's]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The public key, 64 hex digits [default: that account's own key, made if there is none]
+    #[arg(long, value_name = "HEX")]
+    pub(crate) key: Option<String>,
+    /// Whose requests they may decide: any, or uids separated by commas
+    #[arg(long, default_value = "any")]
+    pub(crate) requesters: String,
+    /// What they may let commands run as: any, or uids separated by commas
+    #[arg(long, default_value = "any")]
+    pub(crate) run_as: String,
+    /// Longest life of a lease they approve, in seconds
+    #[arg(long, default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) max_lease_secs: u32,
+    /// Approvals per hour
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_approvals_per_hour: u32,
+    /// End of the enrolment in seconds since the Unix epoch, 0 for none
+    #[arg(long, default_value_t = 0)]
+    pub(crate) not_after: u64,
+    /// Folder of the enrolments [default: the running broker's, else /etc/olb/approvers.d]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) approvers_dir: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `olb keys list`.
+#[derive(Debug, Args)]
+pub(crate) struct KeysListArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `olb audit`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// What happened, one line each
+    List(AuditListArgs),
+    /// The trail as JSON lines, for `olb audit verify`
+    Export,
+    /// Check the trail: 0 intact, 1 broken, 2 cannot verify
+    Verify(AuditVerifyArgs),
+}
+
+/// `olb audit list`.
+#[derive(Debug, Args)]
+pub(crate) struct AuditListArgs {
+    /// Print one JSON object per line
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// First sequence number
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) from: u64,
+}
+
+/// `olb audit verify`.
+#[derive(Debug, Args)]
+pub(crate) struct AuditVerifyArgs {
+    /// Public keys of the broker [default: keys.pub of the running one]
+    #[arg(long, value_name = "F")]
+    pub(crate) keys: Option<PathBuf>,
+    /// An exported trail [default: ask the running broker]
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// `olb demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Approve without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// End with one JSON object on standard output; the prose goes to standard error
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `olb dev`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DevCommand {
+    /// Start an instance and print how to reach it
+    Up(DevUpArgs),
+    /// End an instance and remove its folder
+    Down(DevDirArgs),
+    /// The process that owns an instance
+    #[command(hide = true)]
+    Supervise(DevDirArgs),
+}
+
+/// `olb dev up`.
+#[derive(Debug, Args)]
+pub(crate) struct DevUpArgs {
+    /// Folder of the instance; must not exist
+    #[arg(long, value_name = "D")]
+    pub(crate) dir: PathBuf,
+    /// Account that may ask: a name or uid
+    #[arg(long, value_name = "USER", required = true)]
+    pub(crate) requester: Vec<String>,
+    /// Account that may approve, besides you
+    #[arg(long, value_name = "USER")]
+    pub(crate) approver: Vec<String>,
+}
+
+/// A command about an instance's folder.
+#[derive(Debug, Args)]
+pub(crate) struct DevDirArgs {
+    /// Folder of the instance
+    #[arg(long, value_name = "D")]
+    pub(crate) dir: PathBuf,
+}
