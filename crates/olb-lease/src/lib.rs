@@ -25,6 +25,7 @@ pub mod armor;
 pub mod cbor;
 pub mod cose;
 mod digest;
+pub mod environment;
 mod id;
 mod key;
 mod lease;

@@ -1,0 +1,185 @@
+//! Enrolment files: who may decide, with which key, within which limits.
+//!
+//! They are read anew at every DECIDE and EXECUTE, so that removing a file ends that key's power,
+//! and its live leases, at once. A file that is not in order is out, and the journal says why.
+
+use std::path::Path;
+
+use olb_lease::{Approver, Kid, PublicKey};
+use olb_sys::file::{TrustedFileError, read_trusted};
+use thiserror::Error;
+
+use crate::lines::{LineError, Lines};
+
+/// An enrolment file is at most this long, in bytes.
+const FILE_BYTES_MAX: u64 = 4096;
+/// At most this many enrolment files are read.
+const FILES_MAX: usize = 64;
+/// A name is at most this long, in bytes.
+const NAME_BYTES_MAX: usize = 64;
+
+/// Why an enrolment file is out.
+#[derive(Debug, Error)]
+pub enum EnrolmentError {
+    /// Missing, too open, too long or not a file.
+    #[error(transparent)]
+    File(#[from] TrustedFileError),
+    /// Does not read.
+    #[error(transparent)]
+    Line(#[from] LineError),
+    /// A name that could not be shown.
+    #[error("'name' wants 1 to {NAME_BYTES_MAX} letters, digits, '.', '_' or '-'")]
+    Name,
+    /// Not a public key.
+    #[error("'key' is refused: {0}")]
+    Key(#[from] olb_lease::KeyError),
+    /// A second approver is asked for, which this version cannot do.
+    #[error("'second = required' is not built yet, and nothing less is done in its place")]
+    Second,
+}
+
+/// One approver and what they may decide.
+#[derive(Debug, Clone)]
+pub struct Enrolled {
+    /// Name, shown to requesters and in the trail.
+    pub name: String,
+    /// The only uid from which this key's verdicts are taken.
+    pub uid: u32,
+    /// Public key.
+    pub key: PublicKey<Approver>,
+    /// Requesters this key may decide on; `None` is any.
+    pub requesters: Option<Vec<u32>>,
+    /// Target uids this key may approve; `None` is any.
+    pub run_as: Option<Vec<u32>>,
+    /// The longest lease, in seconds.
+    pub max_lease_secs: u32,
+    /// Approvals in any 3600 seconds.
+    pub max_approvals_per_hour: u32,
+    /// First second, since the Unix epoch, at which the key is out; 0 is never.
+    pub not_after: u64,
+}
+
+impl Enrolled {
+    fn parse(bytes: &[u8]) -> Result<Self, EnrolmentError> {
+        let mut lines = Lines::parse(bytes)?;
+        let enrolled = Self {
+            name: lines.text("name")?,
+            uid: lines.number("uid")?,
+            key: PublicKey::from_hex(&lines.text("key")?)?,
+            requesters: lines.any_or_uids("requesters")?,
+            run_as: lines.any_or_uids("run_as")?,
+            max_lease_secs: lines.number("max_lease_secs")?,
+            max_approvals_per_hour: lines.number("max_approvals_per_hour")?,
+            not_after: lines.number("not_after")?,
+        };
+        match lines.text("second")?.as_str() {
+            "none" => {}
+            "required" => return Err(EnrolmentError::Second),
+            _ => return Err(LineError::Value { key: "second", wants: "none or required" }.into()),
+        }
+        lines.end()?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if enrolled.name.len() > NAME_BYTES_MAX || !enrolled.name.bytes().all(plain) {
+            return Err(EnrolmentError::Name);
+        }
+        Ok(enrolled)
+    }
+
+    /// Whether the key is in force at `now`, in seconds since the Unix epoch.
+    #[must_use]
+    pub fn in_force(&self, now: u64) -> bool {
+        self.not_after == 0 || now < self.not_after
+    }
+}
+
+/// Every enrolment that is in order and in force. `report` is told of each file that is out.
+pub fn read_all(
+    dir: &Path,
+    trusted_uid: u32,
+    now: u64,
+    report: &mut dyn FnMut(&Path, &EnrolmentError),
+) -> Vec<Enrolled> {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    let mut paths: Vec<_> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "conf"))
+        .collect();
+    paths.sort();
+    paths.truncate(FILES_MAX);
+    let mut enrolled = Vec::with_capacity(paths.len());
+    for path in paths {
+        let file = read_trusted(&path, FILE_BYTES_MAX, trusted_uid).map_err(EnrolmentError::from);
+        match file.and_then(|bytes| Enrolled::parse(&bytes)) {
+            Ok(one) if one.in_force(now) => enrolled.push(one),
+            Ok(_) => {}
+            Err(error) => report(&path, &error),
+        }
+    }
+    without_ambiguity(enrolled)
+}
+
+/// Two files for one key would leave open which limits hold: both are out.
+fn without_ambiguity(enrolled: Vec<Enrolled>) -> Vec<Enrolled> {
+    let kids: Vec<Kid> = enrolled.iter().map(|one| one.key.kid()).collect();
+    let unique = |kid: &Kid| kids.iter().filter(|other| *other == kid).count() == 1;
+    enrolled.into_iter().filter(|one| unique(&one.key.kid())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use olb_lease::SigningKey;
+
+    use super::*;
+
+    fn file(second: &str) -> String {
+        let key = SigningKey::<Approver>::from_seed(&[3; 32].into()).unwrap();
+        format!(
+            "name = alice\nuid = 1000\nkey = {}\nrequesters = any\nrun_as = 0\n\
+             max_lease_secs = 900\nmax_approvals_per_hour = 60\nnot_after = 5\nsecond = {second}\n",
+            key.public().hex()
+        )
+    }
+
+    #[test]
+    fn a_file_in_order_is_read() {
+        let one = Enrolled::parse(file("none").as_bytes()).unwrap();
+        assert_eq!((one.uid, one.requesters, one.run_as), (1000, None, Some(vec![0])));
+    }
+
+    #[test]
+    fn a_second_approver_is_refused_until_it_is_built() {
+        let error = Enrolled::parse(file("required").as_bytes()).unwrap_err();
+        assert!(matches!(error, EnrolmentError::Second));
+    }
+
+    #[test]
+    fn published_test_keys_are_refused() {
+        let published = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        let text = file("none");
+        let key = text.lines().nth(2).unwrap();
+        let text = text.replace(key, &format!("key = {published}"));
+        let error = Enrolled::parse(text.as_bytes()).unwrap_err();
+        assert!(matches!(error, EnrolmentError::Key(olb_lease::KeyError::Published)));
+    }
+
+    #[test]
+    fn names_that_could_deceive_are_refused() {
+        let text = file("none").replace("alice", "ali\u{202e}ce");
+        assert!(matches!(Enrolled::parse(text.as_bytes()), Err(EnrolmentError::Name)));
+    }
+
+    #[test]
+    fn two_files_for_one_key_are_both_out() {
+        let one = Enrolled::parse(file("none").as_bytes()).unwrap();
+        assert!(without_ambiguity(vec![one.clone(), one.clone()]).is_empty());
+        assert_eq!(without_ambiguity(vec![one]).len(), 1);
+    }
+
+    #[test]
+    fn a_key_is_out_from_its_last_second_on() {
+        let one = Enrolled::parse(file("none").as_bytes()).unwrap();
+        assert!(one.in_force(4) && !one.in_force(5));
+    }
+}
