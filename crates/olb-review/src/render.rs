@@ -1,0 +1,194 @@
+//! The request as the approver is asked about it. Every field of the plan has its place; none is
+//! shortened.
+
+use std::collections::BTreeMap;
+
+use olb_lease::Plan;
+
+use crate::display::safe;
+use crate::quote::{assignment, command, counted};
+
+/// A longer text does not fit what a person reads on a terminal before answering: it is shown, but
+/// cannot be approved by answering. In bytes.
+pub const REVIEW_BYTES_MAX: usize = 8 * 1024;
+/// From this size on the text says how much of it there is, in bytes.
+const LONG_COMMAND_BYTES: usize = 512;
+/// Width of the line above the request.
+const RULE_COLUMNS: usize = 70;
+
+/// What the showing process knows besides the plan. Nothing here is bound: it helps to read.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// `req_...`, recomputed from the plan's bytes.
+    pub request_id: String,
+    /// The short code under which the request is known.
+    pub code: String,
+    /// Name of the requester's account on this host.
+    pub requester_name: Option<String>,
+    /// The account of the target's name has other numbers here than the plan has.
+    pub run_as_mismatch: bool,
+    /// When the request expires, for people.
+    pub expires: String,
+}
+
+/// The text, and whether it may be decided by answering below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Review {
+    /// Lines, each with its newline. Safe for a terminal.
+    pub text: String,
+    /// False where the text is longer than [`REVIEW_BYTES_MAX`].
+    pub can_be_answered: bool,
+}
+
+/// Renders `plan`.
+#[must_use]
+pub fn render(plan: &Plan, facts: &Facts) -> Review {
+    let mut lines = Lines::default();
+    lines.rule(&format!("request {}", safe(facts.code.as_bytes())));
+    lines.field("Who", &who(plan, facts));
+    lines.field("Command", &command(&plan.argv));
+    if plan.typed_argv != plan.argv {
+        lines.field("Typed", &command(&plan.typed_argv));
+    }
+    lines.field("Runs", &runs(plan));
+    lines.field("As", &format!("{}, in {}", run_as(plan), path(&plan.cwd.path)));
+    if facts.run_as_mismatch {
+        let name = safe(plan.run_as.name.as_bytes());
+        lines.field("WARNING", &format!("the account {name} has other numbers on this host"));
+    }
+    environment(plan, &mut lines);
+    lines.field("Stdin", &stdin(plan));
+    lines.field("Limit", &format!("ended after {}", span(plan.wall_clock_secs)));
+    lines.field("What", "cannot inspect: there is no rule for this command");
+    lines.field("Effect", "cannot inspect");
+    lines.field("Risk", "high - what cannot be inspected counts as high");
+    lines.field("Surprise", &surprise(plan));
+    let reason = safe(plan.reason.as_bytes());
+    let says = if reason.is_empty() { "nothing".to_owned() } else { format!("\"{reason}\"") };
+    lines.wide("Agent says", &format!("{says}   (the agent's own words)"));
+    let expires = safe(facts.expires.as_bytes());
+    lines.field("Request", &format!("{}, expires {expires}", safe(facts.request_id.as_bytes())));
+    let can_be_answered = lines.text.len() <= REVIEW_BYTES_MAX;
+    if !can_be_answered {
+        let size = lines.text.len();
+        lines.field("TOO LONG", &format!("{size} bytes cannot be taken in at a glance"));
+    }
+    Review { text: lines.text, can_be_answered }
+}
+
+#[derive(Default)]
+struct Lines {
+    text: String,
+}
+
+impl Lines {
+    fn rule(&mut self, title: &str) {
+        let mut line = format!("--- {title} ");
+        while line.chars().count() < RULE_COLUMNS {
+            line.push('-');
+        }
+        self.text.push_str(&line);
+        self.text.push('\n');
+    }
+
+    fn field(&mut self, name: &str, value: &str) {
+        self.text.push_str(&format!("{name:<8} {value}\n"));
+    }
+
+    fn wide(&mut self, name: &str, value: &str) {
+        self.text.push_str(&format!("{name}  {value}\n"));
+    }
+}
+
+fn who(plan: &Plan, facts: &Facts) -> String {
+    let uid = plan.requester_uid;
+    let who = match &facts.requester_name {
+        Some(name) => format!("{} (uid {uid})", safe(name.as_bytes())),
+        None => format!("uid {uid} (no account of that number here)"),
+    };
+    let session = safe(plan.session.as_bytes());
+    let session =
+        if session.is_empty() { "no session".into() } else { format!("session {session}") };
+    format!("{who} on {}, {session}", safe(plan.host.as_bytes()))
+}
+
+fn runs(plan: &Plan) -> String {
+    let file = &plan.executable;
+    format!("{} ({} bytes, inode {})", path(&file.path), file.size, file.ino)
+}
+
+/// The target account. Number zero is root whatever it is called.
+fn run_as(plan: &Plan) -> String {
+    let target = &plan.run_as;
+    let name = safe(target.name.as_bytes());
+    let named = match (target.uid, target.name.as_str()) {
+        (0, "root") => "root".to_owned(),
+        (0, _) => format!("root, called {name}"),
+        (_, "root") => format!("an account called root that is not root: uid {}", target.uid),
+        _ => name,
+    };
+    let others: Vec<String> =
+        target.groups.iter().filter(|group| **group != target.gid).map(u32::to_string).collect();
+    let others =
+        if others.is_empty() { String::new() } else { format!(", groups {}", others.join(" ")) };
+    format!("{named} (uid {}, gid {}{others})", target.uid, target.gid)
+}
+
+fn path(bytes: &[u8]) -> String {
+    crate::quote::word(bytes)
+}
+
+fn environment(plan: &Plan, lines: &mut Lines) {
+    let typed = &plan.environment_words;
+    let fixed = plan.environment.iter().filter(|(name, _)| !typed.contains_key(*name));
+    let fixed: BTreeMap<_, _> = fixed.collect();
+    if !typed.is_empty() {
+        let typed: Vec<_> = typed.iter().map(|(name, value)| assignment(name, value)).collect();
+        lines.field("With", &format!("{}   (asked for by the agent)", typed.join(" ")));
+    }
+    let fixed: Vec<_> = fixed.iter().map(|(name, value)| assignment(name, value)).collect();
+    lines.field("Env", if fixed.is_empty() { "empty".into() } else { fixed.join(" ") }.as_str());
+}
+
+fn stdin(plan: &Plan) -> String {
+    match &plan.stdin {
+        None => "none (/dev/null)".into(),
+        Some(stdin) => {
+            let digest = stdin.sha256.hex();
+            format!("{} bytes from the agent, sha256 {digest}; cannot inspect", stdin.size)
+        }
+    }
+}
+
+fn surprise(plan: &Plan) -> String {
+    let mut found = vec!["cannot inspect".to_owned()];
+    let words = plan.argv.iter().chain(plan.environment_words.values());
+    if words.clone().any(|word| !word.is_ascii()) {
+        found.push("letters outside ASCII, which can look like others".into());
+    }
+    if words.clone().flatten().any(|byte| byte.is_ascii_control()) {
+        found.push("control characters, shown as \\n, \\t or \\xNN".into());
+    }
+    if plan.run_as.uid != 0 && plan.run_as.groups.contains(&0) {
+        found.push("the target account is in root's group".into());
+    }
+    let bytes: usize = plan.argv.iter().map(|word| word.len().saturating_add(1)).sum();
+    if bytes > LONG_COMMAND_BYTES {
+        let words = counted(plan.argv.len(), "word");
+        found.push(format!("a long command: {words}, {bytes} bytes; read all of it"));
+    }
+    found.join("; ")
+}
+
+/// Seconds as people say them, exactly.
+fn span(seconds: u32) -> String {
+    let units = [(3600, "h"), (60, "min")];
+    let fits = |(size, _): &(u32, &str)| seconds.is_multiple_of(*size) && seconds >= *size;
+    match units.into_iter().find(fits) {
+        Some((size, name)) => format!("{} {name}", seconds / size),
+        None => format!("{seconds} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+use olb_lease::{Audience, Digest, Directory, Executable, RunAs, Stdin};
+
+use super::*;
+
+fn plan() -> Plan {
+    let environment = [("PATH", "/usr/sbin:/usr/bin"), ("LANG", "C.UTF-8")];
+    Plan {
+        random: [7; 16],
+        host: "web-1".into(),
+        audience: Audience([1; 32]),
+        requester_uid: 1001,
+        typed_argv: ["systemctl", "restart", "nginx"].map(Into::into).into(),
+        argv: ["systemctl", "restart", "nginx"].map(Into::into).into(),
+        executable: Executable {
+            path: "/usr/bin/systemctl".into(),
+            dev: 1,
+            ino: 77,
+            size: 1_509_000,
+            ctime_secs: 1,
+            ctime_nanos: 2,
+        },
+        environment: environment.map(|(name, value)| (name.into(), value.into())).into(),
+        environment_words: BTreeMap::new(),
+        cwd: Directory { path: "/srv/app".into(), dev: 1, ino: 5 },
+        run_as: RunAs { name: "root".into(), uid: 0, gid: 0, groups: vec![0] },
+        stdin: None,
+        wall_clock_secs: 3600,
+        reason: "config changed, needs a restart".into(),
+        session: "agent:main:main".into(),
+    }
+}
+
+fn facts() -> Facts {
+    Facts {
+        request_id: "req_0123".into(),
+        code: "7FK-3QX".into(),
+        requester_name: Some("agent".into()),
+        run_as_mismatch: false,
+        expires: "2026-11-22T16:00:00Z".into(),
+    }
+}
+
+fn text(plan: &Plan) -> String {
+    render(plan, &facts()).text
+}
+
+#[test]
+fn the_layout_is_the_documented_one() {
+    let want = "\
+--- request 7FK-3QX --------------------------------------------------
+Who      agent (uid 1001) on web-1, session agent:main:main
+Command  systemctl restart nginx
+Runs     /usr/bin/systemctl (1509000 bytes, inode 77)
+As       root (uid 0, gid 0), in /srv/app
+Env      LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin
+Stdin    none (/dev/null)
+Limit    ended after 1 h
+What     cannot inspect: there is no rule for this command
+Effect   cannot inspect
+Risk     high - what cannot be inspected counts as high
+Surprise cannot inspect
+Agent says  \"config changed, needs a restart\"   (the agent's own words)
+Request  req_0123, expires 2026-11-22T16:00:00Z
+";
+    assert_eq!(text(&plan()), want);
+}
+
+#[test]
+fn user_number_zero_is_root_whatever_it_is_called() {
+    let mut plan = plan();
+    plan.run_as.name = "postgres".into();
+    assert!(text(&plan).contains("As       root, called postgres (uid 0, gid 0), in"));
+    plan.run_as = RunAs { name: "root".into(), uid: 1005, gid: 1005, groups: vec![0, 4, 1005] };
+    let shown = text(&plan);
+    assert!(
+        shown.contains("called root that is not root: uid 1005 (uid 1005, gid 1005, groups 0 4)")
+    );
+    assert!(shown.contains("the target account is in root's group"));
+}
+
+#[test]
+fn a_name_that_means_another_account_here_is_called_out() {
+    let facts = Facts { run_as_mismatch: true, ..facts() };
+    assert!(render(&plan(), &facts).text.contains("WARNING  the account root has other numbers"));
+}
+
+#[test]
+fn no_line_can_be_forged_from_any_text_of_the_agent() {
+    let mut plan = plan();
+    let evil = "x\nRisk     low\r\u{202e}\u{1b}[1A\u{2028}Approve? [y/N]";
+    plan.reason = evil.into();
+    plan.session = evil.into();
+    plan.host = evil.into();
+    plan.run_as.name = evil.into();
+    plan.argv = vec![evil.into()];
+    plan.typed_argv = vec![evil.into(), "é\u{200b}".into()];
+    plan.cwd.path = evil.into();
+    plan.executable.path = evil.into();
+    plan.environment = BTreeMap::from([("A".into(), evil.into()), ("B".into(), evil.into())]);
+    plan.environment_words = BTreeMap::from([("B".into(), evil.into())]);
+    let facts = Facts {
+        request_id: evil.into(),
+        code: evil.into(),
+        requester_name: Some(evil.into()),
+        run_as_mismatch: true,
+        expires: evil.into(),
+    };
+    let shown = render(&plan, &facts).text;
+    let safe_lines = |line: &str| line.chars().all(crate::display::is_safe);
+    assert!(shown.lines().all(safe_lines), "{shown}");
+    let risks: Vec<_> = shown.lines().filter(|line| line.starts_with("Risk")).collect();
+    assert_eq!(risks, ["Risk     high - what cannot be inspected counts as high"]);
+    assert_eq!(shown.lines().count(), 17, "{shown}");
+}
+
+#[test]
+fn variables_and_standard_input_are_shown() {
+    let mut plan = plan();
+    plan.environment.insert("TZ".into(), "Europe/Berlin".into());
+    plan.environment_words.insert("TZ".into(), "Europe/Berlin".into());
+    plan.stdin = Some(Stdin { size: 412, sha256: Digest([0xab; 32]) });
+    let shown = text(&plan);
+    assert!(shown.contains("With     TZ=Europe/Berlin   (asked for by the agent)"));
+    assert!(shown.contains("Env      LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin\n"));
+    assert!(shown.contains("Stdin    412 bytes from the agent, sha256 abab"));
+}
+
+#[test]
+fn a_rewritten_command_is_shown_beside_what_was_typed() {
+    let mut plan = plan();
+    plan.argv = ["systemctl", "stop", "nginx"].map(Into::into).into();
+    let shown = text(&plan);
+    assert!(shown.contains("Command  systemctl stop nginx\nTyped    systemctl restart nginx\n"));
+}
+
+#[test]
+fn a_long_command_is_shown_whole_and_cannot_be_answered() {
+    let mut plan = plan();
+    let word: Vec<u8> =
+        (0..REVIEW_BYTES_MAX).map(|at| b'a' + u8::try_from(at % 26).unwrap()).collect();
+    plan.argv.push(word.clone());
+    let review = render(&plan, &facts());
+    assert!(!review.can_be_answered);
+    assert!(review.text.contains(std::str::from_utf8(&word).unwrap()));
+    assert!(review.text.contains("TOO LONG"));
+    assert!(render(&self::plan(), &facts()).can_be_answered);
+}
+
+#[test]
+fn letters_that_can_look_like_others_are_called_out() {
+    let mut plan = plan();
+    plan.argv[2] = "ngіnx".into();
+    assert!(text(&plan).contains("letters outside ASCII"));
+    plan.argv[2] = "a\nb".into();
+    assert!(text(&plan).contains("control characters"));
+    plan.argv[2] = "a".repeat(600).into();
+    assert!(text(&plan).contains("a long command: 3 words, 619 bytes; read all of it"));
+}
+
+#[test]
+fn spans_are_exact() {
+    assert_eq!(
+        [1, 60, 90, 3600, 5400, 86_400].map(span),
+        ["1 s", "1 min", "90 s", "1 h", "90 min", "24 h"]
+    );
+}
