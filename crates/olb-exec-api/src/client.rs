@@ -7,6 +7,7 @@
 use olb_lease::cbor::{CborError, Reader, Writer, validate};
 use thiserror::Error;
 
+use crate::header::DATAGRAM_BYTES_MAX;
 use crate::reason::Reason;
 
 /// Bytes of a frame's header.
@@ -42,6 +43,28 @@ pub struct Recorded {
     pub stdout_tail: Vec<u8>,
     /// The last bytes of standard error.
     pub stderr_tail: Vec<u8>,
+}
+
+impl Recorded {
+    /// The bytes, as EXECUTE's last reply has them: `[receipt, stdout tail, stderr tail]`.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut cbor = Writer::new();
+        write_recorded(&mut cbor, self);
+        cbor.finish()
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CborError> {
+        validate(bytes, DATAGRAM_BYTES_MAX)?;
+        let mut cbor = Reader::new(bytes);
+        let recorded = read_recorded(&mut cbor)?;
+        cbor.end()?;
+        Ok(recorded)
+    }
 }
 
 /// A refusal: the reason, one sentence, and what is recorded where the lease was burned before.
@@ -232,6 +255,7 @@ mod tests {
     fn frames_round_trip() {
         let recorded =
             Recorded { receipt: vec![1; 400], stdout_tail: b"0\n".into(), stderr_tail: Vec::new() };
+        assert_eq!(Recorded::decode(&recorded.encode()).as_ref(), Ok(&recorded));
         round_trip(&ClientFrame::Started);
         round_trip(&ClientFrame::Outcome { receipt: vec![7; 300] });
         round_trip(&ClientFrame::Refused(Refusal::new(Reason::Denied, "denied by alice")));
