@@ -32,6 +32,7 @@ mod lease;
 mod plan;
 mod receipt;
 mod record;
+pub mod trail;
 mod verdict;
 
 #[cfg(test)]
