@@ -1,0 +1,52 @@
+//! Files that exist only in memory: standard input of commands, from bytes.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use nix::fcntl::{self, FcntlArg, SealFlag};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat;
+
+/// A memory file with these bytes that nobody can change any more, its offset at 0.
+///
+/// # Errors
+/// Out of memory or of descriptors, or a name that is too long or contains NUL.
+pub fn sealed_memfd(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    let fd = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    let file = File::from(fd);
+    // A positioned write: the reader of the descriptor starts at offset 0.
+    file.write_all_at(bytes, 0)?;
+    let seals = SealFlag::F_SEAL_WRITE
+        | SealFlag::F_SEAL_GROW
+        | SealFlag::F_SEAL_SHRINK
+        | SealFlag::F_SEAL_SEAL;
+    fcntl::fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(file.into())
+}
+
+/// Copies the content of a memory file of at most `max` bytes, wherever its offset is.
+///
+/// The sender may still hold the file and, unless it is sealed, change it: use the copy, never the
+/// descriptor, for anything that was checked.
+///
+/// # Errors
+/// `InvalidInput` for anything but a memory file (reading other files could block or trigger
+/// foreign code), `FileTooLarge` beyond `max`.
+pub fn read_all_at_most(fd: impl AsFd, max: usize) -> io::Result<Vec<u8>> {
+    // Only memory files know about seals. This is asked first because it never reaches a file
+    // system that could hang.
+    fcntl::fcntl(fd.as_fd(), FcntlArg::F_GET_SEALS)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "not a memory file"))?;
+    let stat = stat::fstat(fd.as_fd())?;
+    let size =
+        usize::try_from(stat.st_size).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    if size > max {
+        return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+    }
+    let file = File::from(fd.as_fd().try_clone_to_owned()?);
+    let mut bytes = vec![0; size];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}

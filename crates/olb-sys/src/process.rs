@@ -1,0 +1,106 @@
+//! A running command: waiting for it and signalling it without ever hitting a stranger.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::raw;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It ended by itself with this code.
+    Exited(u8),
+    /// A signal of this number ended it.
+    Killed(u8),
+}
+
+/// A child process that leads its own session and process group.
+///
+/// Dropping it neither kills nor reaps: the owner decides, and a daemon that stops leaves its
+/// commands running.
+#[derive(Debug)]
+pub struct Child {
+    pid: i32,
+    pidfd: OwnedFd,
+    exit: Option<Exit>,
+}
+
+impl Child {
+    /// `pid` must be a child of this process that `pidfd` refers to and that nobody else reaps.
+    pub(crate) fn new(pid: i32, pidfd: OwnedFd) -> Self {
+        Self { pid, pidfd, exit: None }
+    }
+
+    /// The process id, which is the id of its session and group too.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Readable by `poll` once the process has ended.
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Waits for the end and reaps. Later calls return the same.
+    ///
+    /// # Errors
+    /// Somebody else reaped the process.
+    pub fn wait(&mut self) -> io::Result<Exit> {
+        match self.reap(0)? {
+            Some(exit) => Ok(exit),
+            None => Err(io::Error::from_raw_os_error(libc::ECHILD)),
+        }
+    }
+
+    /// Reaps when the process has ended; `None` while it runs.
+    ///
+    /// # Errors
+    /// Somebody else reaped the process.
+    pub fn try_wait(&mut self) -> io::Result<Option<Exit>> {
+        self.reap(libc::WNOHANG)
+    }
+
+    /// How the process ended, without reaping it: its group can still be signalled safely.
+    ///
+    /// # Errors
+    /// Somebody else reaped the process.
+    pub fn peek(&self) -> io::Result<Option<Exit>> {
+        match self.exit {
+            Some(exit) => Ok(Some(exit)),
+            None => decode(raw::wait_pidfd(self.pidfd(), libc::WNOHANG | libc::WNOWAIT)?),
+        }
+    }
+
+    fn reap(&mut self, options: libc::c_int) -> io::Result<Option<Exit>> {
+        if self.exit.is_none() {
+            self.exit = decode(raw::wait_pidfd(self.pidfd.as_fd(), options)?)?;
+        }
+        Ok(self.exit)
+    }
+
+    /// Signals every process of the group.
+    ///
+    /// Until the leader is reaped its number cannot be given to anybody else, so the group is
+    /// ours; afterwards this refuses.
+    ///
+    /// # Errors
+    /// `ESRCH` once reaped, `EINVAL` for a number that is no signal.
+    pub fn signal_group(&self, signal: i32) -> io::Result<()> {
+        if self.exit.is_some() {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+        raw::signal_group(self.pid, signal)
+    }
+}
+
+fn decode(status: Option<(libc::c_int, libc::c_int)>) -> io::Result<Option<Exit>> {
+    let Some((code, status)) = status else { return Ok(None) };
+    let number = u8::try_from(status).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    match code {
+        libc::CLD_EXITED => Ok(Some(Exit::Exited(number))),
+        libc::CLD_KILLED | libc::CLD_DUMPED => Ok(Some(Exit::Killed(number))),
+        _ => Err(io::Error::from(io::ErrorKind::InvalidData)),
+    }
+}

@@ -1,0 +1,215 @@
+//! Thin wrappers over the system calls that `nix` lacks or wraps in a way that would leak.
+//!
+//! Nothing here decides anything: each function is one call, its buffers and its errno.
+
+use std::ffi::CStr;
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Turns the `-1` convention of libc into a result.
+fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Reads an integer option of the socket level.
+pub(crate) fn socket_option(fd: BorrowedFd<'_>, option: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut length: libc::socklen_t = 4;
+    // SAFETY: `value` and `length` outlive the call and `length` is the size of `value`.
+    checked(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok(value)
+}
+
+/// Bytes waiting to be read (`FIONREAD`).
+pub(crate) fn bytes_queued(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int, to a variable that outlives the call.
+    checked(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut count) })?;
+    usize::try_from(count).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// Whether the object behind `path` (links are followed) carries the extended attribute `name`.
+pub(crate) fn has_attribute(path: &CStr, name: &CStr) -> io::Result<bool> {
+    // SAFETY: both strings are NUL-terminated; a zero size asks only for the length.
+    let length = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) };
+    if length >= 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::ENODATA | libc::EOPNOTSUPP) => Ok(false),
+        _ => Err(error),
+    }
+}
+
+/// What one `recvmsg` brought.
+pub(crate) struct Received {
+    /// Bytes written into the buffer.
+    pub(crate) length: usize,
+    /// Every descriptor that arrived, close-on-exec.
+    pub(crate) fds: Vec<OwnedFd>,
+    /// `MSG_TRUNC` and `MSG_CTRUNC`, if set.
+    pub(crate) flags: libc::c_int,
+}
+
+/// Receives bytes and up to `room` descriptors.
+///
+/// nix gives no access to the descriptors once `MSG_CTRUNC` is set, which would leak them; here
+/// every one that arrives is owned before anything else is looked at.
+pub(crate) fn receive(
+    fd: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    room: usize,
+    flags: libc::c_int,
+) -> io::Result<Received> {
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let payload = libc::c_uint::try_from(room.saturating_mul(mem::size_of::<RawFd>()))
+        .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: CMSG_SPACE only computes.
+    let space = unsafe { libc::CMSG_SPACE(payload) } as usize;
+    // u64 words, because the headers must be aligned.
+    let mut control = vec![0_u64; space.div_ceil(8)];
+    // SAFETY: msghdr is plain data for which all zeros is valid.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = space as _;
+    let length = loop {
+        // SAFETY: every pointer in `message` refers to a live buffer of the stated length.
+        let got = unsafe {
+            libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags | libc::MSG_CMSG_CLOEXEC)
+        };
+        match usize::try_from(got) {
+            Ok(length) => break length,
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    };
+    // SAFETY: the kernel filled `message` just now and `control` is still alive.
+    let fds = unsafe { adopt_descriptors(&message) };
+    Ok(Received { length, fds, flags: message.msg_flags })
+}
+
+/// Takes ownership of every descriptor in a received control buffer.
+///
+/// # Safety
+/// `message` must have been filled by a successful `recvmsg`, its control buffer must be alive,
+/// and this must be called once.
+unsafe fn adopt_descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut fds = Vec::new();
+    // SAFETY: the caller guarantees a buffer filled by the kernel, which the macros walk.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
+    while !header.is_null() {
+        // SAFETY: a non-null result of the macros points to a whole header in the buffer.
+        let current = unsafe { &*header };
+        if current.cmsg_level == libc::SOL_SOCKET && current.cmsg_type == libc::SCM_RIGHTS {
+            // SAFETY: CMSG_LEN only computes; CMSG_DATA points behind the header.
+            let (data, start) =
+                unsafe { (libc::CMSG_DATA(header).cast::<RawFd>(), libc::CMSG_LEN(0) as usize) };
+            let bytes = (current.cmsg_len as usize).saturating_sub(start);
+            for index in 0..bytes / mem::size_of::<RawFd>() {
+                // SAFETY: the kernel put `bytes` of descriptor numbers there, each one new to
+                // this process and owned by nobody yet.
+                fds.push(unsafe { OwnedFd::from_raw_fd(data.add(index).read_unaligned()) });
+            }
+        }
+        // SAFETY: as above.
+        header = unsafe { libc::CMSG_NXTHDR(message, header) };
+    }
+    fds
+}
+
+/// How a child ended, as `waitid` tells it: `si_code` and `si_status`.
+pub(crate) fn wait_pidfd(
+    pidfd: BorrowedFd<'_>,
+    options: libc::c_int,
+) -> io::Result<Option<(libc::c_int, libc::c_int)>> {
+    let id = libc::id_t::try_from(pidfd.as_raw_fd())
+        .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    loop {
+        // SAFETY: siginfo_t is plain data for which all zeros is valid.
+        let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+        // SAFETY: `info` outlives the call.
+        let result =
+            unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED | options) };
+        if result == 0 {
+            // SAFETY: waitid succeeded, so the SIGCHLD members are the valid ones (or all zero).
+            let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+            return Ok((pid != 0).then_some((info.si_code, status)));
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// Makes children wait to be reaped even when the starter of this process ignored `SIGCHLD`.
+pub(crate) fn keep_exit_statuses() {
+    // SAFETY: sigaction is plain data for which all zeros is valid (SIG_DFL, no flags).
+    let mut action: libc::sigaction = unsafe { mem::zeroed() };
+    // SAFETY: only reads the present disposition into `action`.
+    let read = unsafe { libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut action) };
+    let discards =
+        action.sa_sigaction == libc::SIG_IGN || action.sa_flags & libc::SA_NOCLDWAIT != 0;
+    if read == 0 && discards {
+        set_default(libc::SIGCHLD);
+    }
+}
+
+/// Gives a signal its default disposition.
+pub(crate) fn set_default(signal: libc::c_int) {
+    // SAFETY: SIG_DFL installs no handler, so no code of ours can run at a wrong moment.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
+/// Soft and hard limit of another process (`0` = this one), or `None` where it may not be read.
+pub(crate) fn limits_of(pid: libc::pid_t, resource: u32) -> Option<libc::rlimit64> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: reads into `limit`, sets nothing.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            pid,
+            resource,
+            std::ptr::null::<libc::rlimit64>(),
+            &raw mut limit,
+        )
+    };
+    (result == 0).then_some(limit)
+}
+
+/// Sends a signal to the process group `group`.
+pub(crate) fn signal_group(group: libc::pid_t, signal: libc::c_int) -> io::Result<()> {
+    // SAFETY: kill touches no memory.
+    checked(unsafe { libc::killpg(group, signal) }).map(drop)
+}
+
+/// Accepts one connection, close-on-exec.
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: no address is asked for; the call touches no memory.
+    let fd = checked(unsafe {
+        libc::accept4(
+            listener.as_raw_fd(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            libc::SOCK_CLOEXEC,
+        )
+    })?;
+    // SAFETY: the kernel just made this descriptor for us and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
