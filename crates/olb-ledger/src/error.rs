@@ -72,8 +72,8 @@ impl LedgerError {
         Self::File { path: path.into(), reason: error.to_string() }
     }
 
-    /// Whether the connection that said so must not be used again.
-    pub(crate) fn spoils_connection(&self) -> bool {
+    /// Whether the transaction it happened in cannot go on.
+    pub(crate) fn ends_group(&self) -> bool {
         match self {
             Self::Sqlite(_) | Self::Full | Self::Damaged(_) | Self::Broken { .. } => true,
             Self::Stopped

@@ -1,121 +1,221 @@
 //! The handle.
 
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+
 use olb_lease::{ChainHead, Cti, Epoch, Kid, PlanDigest, VerifiedLease};
+use rusqlite::params;
 
 use crate::error::LedgerError;
+use crate::tx::{Tx, to_db};
 use crate::types::{
     BurnCheck, BurnError, BurnedLease, Decision, DecisionResult, Finish, FinishError, Issued,
     Opened, Options, RequestRow,
 };
+use crate::writer::{Class, Message, Task};
+use crate::{burn, decide, open, read};
 
-/// A handle on the open ledger; clones share it.
+/// The reason of a recorded refusal is cut to so many bytes.
+const REASON_BYTES: usize = 512;
+
+/// A record of the trail: its sequence number, its bytes, and the receipt that signs the chain's
+/// head after it, where there is one.
+pub type TrailEntry = (u64, Vec<u8>, Option<Vec<u8>>);
+
+/// A handle on the open ledger; clones share it. Every call waits for the answer of the writer's
+/// thread, and what changes something is answered after it is on the disk.
 #[derive(Clone, Debug)]
-pub struct Ledger {}
+pub struct Ledger {
+    shared: Arc<Shared>,
+}
 
-#[allow(clippy::needless_pass_by_value, clippy::unused_self, unused_variables, reason = "shape only")]
+#[derive(Debug)]
+struct Shared {
+    queue: Sender<Message>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    epoch: Epoch,
+}
+
+impl Shared {
+    fn stop(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // Both fail only where the thread has ended already.
+            drop(self.queue.send(Message::Stop));
+            drop(thread.join());
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 impl Ledger {
-    /// Opens.
+    /// Opens the ledger: checks it, begins a new epoch where the memory of burns may be incomplete,
+    /// and records `outcome_unknown` for every burn without an outcome.
     ///
     /// # Errors
-    /// See [`LedgerError`].
+    /// The file or its directory is open to others, in use, damaged, from a newer version, or
+    /// cannot be written.
     pub fn open(options: Options) -> Result<(Self, Opened), LedgerError> {
-        Err(LedgerError::Stopped)
+        let path = options.path.clone();
+        let (writer, opened) = open::open(options)?;
+        let (queue, jobs) = mpsc::channel();
+        let thread = Builder::new()
+            .name("ledger".into())
+            .spawn(move || writer.run(&jobs))
+            .map_err(|error| LedgerError::file(&path, &error))?;
+        let thread = Mutex::new(Some(thread));
+        let shared = Arc::new(Shared { queue, thread, epoch: opened.epoch });
+        Ok((Self { shared }, opened))
     }
 
-    /// Records a verdict.
+    /// Records a verdict; for an approval that is the first of its request, issues the lease.
     ///
     /// # Errors
-    /// See [`LedgerError`].
+    /// The parts of the decision do not belong together, or the ledger failed.
     pub fn decide(&self, decision: Decision) -> Result<DecisionResult, LedgerError> {
-        Err(LedgerError::Stopped)
+        decide::check(&decision)?;
+        self.call(Class::Change, move |tx| decide::decide(tx, &decision))
     }
 
-    /// What is known of a request.
+    /// What the ledger holds on a request.
     ///
     /// # Errors
-    /// See [`LedgerError`].
+    /// The ledger failed.
     pub fn peek(&self, plan: PlanDigest) -> Result<RequestRow, LedgerError> {
-        Err(LedgerError::Stopped)
+        self.call(Class::Read, move |tx| read::peek(tx, plan))
     }
 
-    /// What is known of a lease.
+    /// What the ledger holds on a lease; `None` if it never issued it. For checks before the burn,
+    /// which repeats them.
     ///
     /// # Errors
-    /// See [`LedgerError`].
+    /// The ledger failed.
     pub fn issued(&self, cti: Cti) -> Result<Option<Issued>, LedgerError> {
-        Err(LedgerError::Stopped)
+        self.call(Class::Read, move |tx| read::issued(tx, cti))
     }
 
-    /// Burns.
+    /// Burns a lease: after this has returned, and never before, its command may be started.
     ///
     /// # Errors
-    /// See [`BurnError`].
+    /// See [`BurnError`]; the lease is gone, and nothing may be started.
     pub fn burn(&self, lease: VerifiedLease, check: BurnCheck) -> Result<BurnedLease, BurnError> {
-        Err(BurnError::Ledger(LedgerError::Stopped))
+        let (claims, digest) = (lease.claims().clone(), lease.digest());
+        let burned =
+            self.call(Class::Change, move |tx| match burn::burn(tx, &claims, digest, check) {
+                Err(BurnError::Ledger(error)) => Err(error),
+                decided => Ok(decided),
+            });
+        Ok(BurnedLease::new(lease, burned??))
     }
 
-    /// Records an outcome; returns the receipt.
+    /// Records how a run ended; returns the receipt. May be repeated after a failure.
     ///
     /// # Errors
-    /// See [`FinishError`].
+    /// The ledger failed; the burned lease comes back.
     pub fn finish(&self, lease: BurnedLease, finish: Finish) -> Result<Vec<u8>, FinishError> {
-        Err(FinishError { lease: Box::new(lease), error: LedgerError::Stopped })
+        let (plan, cti, number) = (lease.claims().plan, lease.claims().cti, lease.number());
+        let recorded = self
+            .call(Class::Outcome, move |tx| burn::finish(tx, to_db(number)?, plan, cti, &finish));
+        recorded.map_err(|error| FinishError { lease: Box::new(lease), error })
     }
 
-    /// Records a refusal; false when the lease has had its share of them.
+    /// Records that a lease with a valid signature was refused, and why, at most 512 bytes of it.
+    /// False when the lease has had its [`crate::REFUSALS_PER_LEASE`] already.
     ///
     /// # Errors
-    /// See [`LedgerError`].
-    pub fn refuse(&self, plan: PlanDigest, cti: Cti, reason: &str, now: u64) -> Result<bool, LedgerError> {
-        Err(LedgerError::Stopped)
+    /// The ledger failed.
+    pub fn refuse(
+        &self,
+        plan: PlanDigest,
+        cti: Cti,
+        reason: &str,
+        now: u64,
+    ) -> Result<bool, LedgerError> {
+        let reason = shorten(reason).to_owned();
+        self.call(Class::Change, move |tx| burn::refuse(tx, plan, cti, &reason, now))
     }
 
-    /// Records of the trail.
+    /// The records of the trail from the sequence number `from` on, in order, as many as fit
+    /// `max_bytes` when a receipt is counted instead of the record in it; at least one, if there is
+    /// one.
     ///
     /// # Errors
-    /// See [`LedgerError`].
-    pub fn records(&self, from: u64, max_bytes: usize) -> Result<Vec<(u64, Vec<u8>, Option<Vec<u8>>)>, LedgerError> {
-        Err(LedgerError::Stopped)
+    /// The ledger failed.
+    pub fn records(&self, from: u64, max_bytes: usize) -> Result<Vec<TrailEntry>, LedgerError> {
+        self.call(Class::Read, move |tx| read::records(tx, from, max_bytes))
     }
 
-    /// The last sequence number and the chain's head.
+    /// The last sequence number of the trail, 0 if it is empty, and the chain's head after it.
     ///
     /// # Errors
-    /// See [`LedgerError`].
+    /// The ledger failed.
     pub fn head(&self) -> Result<(u64, ChainHead), LedgerError> {
-        Err(LedgerError::Stopped)
+        self.call(Class::Read, |tx| Ok((tx.tip.sequence, tx.tip.head)))
     }
 
-    /// The last receipt about a request.
+    /// The last receipt about a request: of its outcome, else of its decision.
     ///
     /// # Errors
-    /// See [`LedgerError`].
+    /// The ledger failed.
     pub fn receipt_of(&self, plan: PlanDigest) -> Result<Option<Vec<u8>>, LedgerError> {
-        Err(LedgerError::Stopped)
+        let row = self.peek(plan)?;
+        let outcome = row.recorded.map(|recorded| recorded.receipt);
+        Ok(outcome.or(row.decided.map(|(_, receipt)| receipt)))
     }
 
-    /// Revokes an approver's key for ever.
+    /// Revokes an approver's key for ever: its verdicts and its live leases are refused.
     ///
     /// # Errors
-    /// See [`LedgerError`].
+    /// The ledger failed.
     pub fn revoke_key(&self, kid: Kid, now: u64) -> Result<(), LedgerError> {
-        Err(LedgerError::Stopped)
+        self.call(Class::Change, move |tx| {
+            let sql = "INSERT INTO revoked_keys (kid, at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+            tx.execute(sql, params![kid.0, to_db(now)?]).map(|_| ())
+        })
     }
 
     /// Whether an approver's key was revoked.
     ///
     /// # Errors
-    /// See [`LedgerError`].
+    /// The ledger failed.
     pub fn is_key_revoked(&self, kid: Kid) -> Result<bool, LedgerError> {
-        Err(LedgerError::Stopped)
+        self.call(Class::Read, move |tx| tx.is_key_revoked(kid))
     }
 
     /// The epoch in force.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        Epoch([0; 16])
+        self.shared.epoch
     }
 
-    /// Ends the writer after what is queued.
-    pub fn close(self) {}
+    /// Ends the writer after what is queued and waits for it. Calls on other handles fail with
+    /// [`LedgerError::Stopped`] from then on.
+    pub fn close(self) {
+        self.shared.stop();
+    }
+
+    pub(crate) fn call<T: Send + 'static>(
+        &self,
+        class: Class,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        let job = Message::Job(Box::new(Task::new(class, work, reply)));
+        self.shared.queue.send(job).map_err(|_| LedgerError::Stopped)?;
+        answer.recv().map_err(|_| LedgerError::Stopped)?
+    }
+}
+
+fn shorten(reason: &str) -> &str {
+    let mut end = reason.len().min(REASON_BYTES);
+    while !reason.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    reason.get(..end).unwrap_or_default()
 }

@@ -16,12 +16,23 @@
     deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)
 )]
 
+mod burn;
+mod decide;
 mod error;
+mod file;
 mod ledger;
+mod open;
+mod read;
+mod schema;
+mod tx;
 mod types;
+mod writer;
+
+#[cfg(test)]
+mod tests;
 
 pub use error::LedgerError;
-pub use ledger::Ledger;
+pub use ledger::{Ledger, TrailEntry};
 pub use types::{
     BurnCheck, BurnCounter, BurnError, BurnedLease, Decision, DecisionResult, Finish, FinishError,
     Issued, NewLease, Opened, Options, REFUSALS_PER_LEASE, Recorded, RequestRow, StoredLease,
