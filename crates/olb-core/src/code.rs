@@ -39,6 +39,12 @@ impl Code {
         Self(u32::from_be_bytes(random) >> (u32::BITS - BITS))
     }
 
+    /// Random bytes that give this code.
+    #[cfg(test)]
+    pub(crate) fn random(self) -> [u8; 4] {
+        (self.0 << (u32::BITS - BITS)).to_be_bytes()
+    }
+
     /// The six digits, each 0 to 31, the first one first.
     fn digits(self) -> [u32; CODE_CHARACTERS] {
         [25, 20, 15, 10, 5, 0].map(|shift| (self.0 >> shift) & 31)

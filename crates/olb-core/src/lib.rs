@@ -33,6 +33,8 @@ mod limits;
 mod matching;
 mod reject;
 mod request;
+#[cfg(test)]
+mod sample;
 mod selector;
 mod state;
 

@@ -1,6 +1,8 @@
 //! The machine: every live request, and what may happen to it.
 
 mod operation;
+#[cfg(test)]
+mod property;
 mod submit;
 #[cfg(test)]
 mod tests;
