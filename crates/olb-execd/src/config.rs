@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::lines::{LineError, Lines};
 
 /// The configuration file is at most this long, in bytes.
-const FILE_BYTES_MAX: u64 = 64 * 1024;
+const FILE_BYTES_MAX: usize = 64 * 1024;
 
 /// Why there is no configuration to run with.
 #[derive(Debug, Error)]

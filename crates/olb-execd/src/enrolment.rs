@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::lines::{LineError, Lines};
 
 /// An enrolment file is at most this long, in bytes.
-const FILE_BYTES_MAX: u64 = 4096;
+const FILE_BYTES_MAX: usize = 4096;
 /// At most this many enrolment files are read.
 const FILES_MAX: usize = 64;
 /// A name is at most this long, in bytes.

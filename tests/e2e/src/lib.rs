@@ -1,1 +1,20 @@
-//! tests
+//! A private instance of the broker for tests: both halves as real processes, requesters and
+//! approvers as real uids.
+//!
+//! The tests run as root. Uids are taken from a range that no distribution assigns, a fresh block
+//! for every instance, so that instances do not meet. The binaries come from the build folder that
+//! the test itself was built into; `./run test` builds them first.
+
+mod approver;
+mod exec_sock;
+mod instance;
+mod olb;
+mod peers;
+mod plan;
+
+pub use approver::Approver;
+pub use exec_sock::{Client, ExecSock, Replies, Reply};
+pub use instance::{Instance, Options, is_root};
+pub use olb::Ran;
+pub use peers::Peers;
+pub use plan::{command, plan_for};

@@ -1,0 +1,212 @@
+//! EXECUTE: verify everything, burn, and only then run; report to the client and to the front.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use olb_exec_api::{ClientFrame, Reason, Refusal};
+use olb_lease::{Cti, Plan, PlanDigest, VerifiedLease, sha256};
+use olb_ledger::{BurnCheck, BurnError, BurnedLease, Finish, FinishError, Recorded};
+use olb_sys::clock::{boottime_ms, unix_secs};
+use olb_sys::memfd::{read_all_at_most, sealed_memfd};
+use olb_sys::socket::send_now;
+
+use crate::bind::{Bound, bind};
+use crate::broker::{Broker, Slot};
+use crate::connection::Connection;
+use crate::decide::to_recorded;
+use crate::run::{Command, Run, run};
+use crate::verify;
+
+/// Attempts to record an outcome; the ledger re-opens itself between them.
+const FINISH_ATTEMPTS: u32 = 3;
+
+/// A lease that may be burned, with everything its run needs.
+struct Ready<'a> {
+    lease: VerifiedLease,
+    plan: Plan,
+    bound: Bound,
+    stdin: Option<OwnedFd>,
+    slot: Slot<'a>,
+}
+
+/// A refusal, and the lease it is about where that had a valid signature.
+struct Refused {
+    refusal: Box<Refusal>,
+    about: Option<(PlanDigest, Cti)>,
+}
+
+/// Serves one EXECUTE from verification to receipt.
+pub fn execute(
+    broker: &Broker,
+    front: &Connection,
+    lease: &[u8],
+    plan: &[u8],
+    client: &OwnedFd,
+    stdin: Option<OwnedFd>,
+) {
+    let started = prepare(broker, lease, plan, client, stdin).and_then(|ready| {
+        let about = Some((ready.lease.claims().plan, ready.lease.claims().cti));
+        let Ready { lease, plan, bound, stdin, slot } = ready;
+        let check =
+            BurnCheck { now: unix_secs(), boot_now_ms: boottime_ms(), epoch: broker.epoch };
+        let burned = broker.ledger.burn(lease, check).map_err(|error| Refused {
+            refusal: Box::new(burn_refusal(broker, error)),
+            about,
+        })?;
+        Ok((burned, Command { plan, bound, stdin }, slot))
+    });
+    match started {
+        Ok((burned, command, slot)) => {
+            front.burned();
+            let ended = run(broker, &command, client);
+            drop(slot);
+            report(broker, front, client, burned, ended);
+        }
+        Err(refused) => refuse(broker, front, client, &refused),
+    }
+}
+
+/// Every check before the burn. A failure here leaves the lease as it was.
+fn prepare<'a>(
+    broker: &'a Broker,
+    lease_bytes: &[u8],
+    plan_bytes: &[u8],
+    client: &OwnedFd,
+    stdin: Option<OwnedFd>,
+) -> Result<Ready<'a>, Refused> {
+    let lease = verify::signature(broker, lease_bytes)
+        .map_err(|refusal| Refused { refusal: refusal.into(), about: None })?;
+    let claims = lease.claims();
+    let about = Some((claims.plan, claims.cti));
+    let parts = || {
+        let plan = verify::agreement(broker, claims, plan_bytes)?;
+        verify::presenter(broker, claims, client)?;
+        let issued =
+            broker.ledger.issued(claims.cti).map_err(|error| broker.ledger_refusal(&error))?;
+        verify::standing(broker, claims, issued, unix_secs())?;
+        let bound = bind(broker, &plan)?;
+        let stdin = bound_stdin(&plan, stdin)?;
+        let limits = &broker.config.limits;
+        let uid = plan.requester_uid;
+        let slot = broker.slots.take(uid, limits.executions, limits.executions_per_uid);
+        let slot = slot.ok_or_else(|| {
+            let text = "too many commands run at the moment; try again when one has ended";
+            Refusal::new(Reason::Busy, text)
+        })?;
+        Ok((plan, bound, stdin, slot))
+    };
+    match parts() {
+        Ok((plan, bound, stdin, slot)) => Ok(Ready { lease, plan, bound, stdin, slot }),
+        Err(refusal) => Err(Refused { refusal: Box::new(refusal), about }),
+    }
+}
+
+/// The plan's standard input as a file of our own: the front's is copied first, the copy is hashed,
+/// and the copy is used.
+fn bound_stdin(plan: &Plan, offered: Option<OwnedFd>) -> Result<Option<OwnedFd>, Refusal> {
+    let Some(wanted) = &plan.stdin else {
+        return match offered {
+            None => Ok(None),
+            Some(_) => Err(Refusal::new(Reason::Mismatch, "no standard input was approved")),
+        };
+    };
+    let differs = || {
+        let text = "the standard input is not the one that was approved; ask again";
+        Refusal::new(Reason::Mismatch, text)
+    };
+    let offered = offered.ok_or_else(differs)?;
+    let size = usize::try_from(wanted.size).map_err(|_| differs())?;
+    let bytes = read_all_at_most(offered.as_fd(), size).map_err(|_| differs())?;
+    if bytes.len() as u64 != wanted.size || sha256(&bytes) != wanted.sha256.0 {
+        return Err(differs());
+    }
+    sealed_memfd("olb-stdin", &bytes).map(Some).map_err(|error| {
+        Refusal::new(Reason::Unavailable, format!("no room for the standard input: {error}"))
+    })
+}
+
+fn burn_refusal(broker: &Broker, error: BurnError) -> Refusal {
+    let reason = match &error {
+        BurnError::AlreadyBurned(_) => Reason::AlreadyBurned,
+        BurnError::Closed(olb_lease::VerdictKind::Deny) => Reason::Denied,
+        BurnError::Closed(_) => Reason::Revoked,
+        BurnError::Expired => Reason::Expired,
+        BurnError::NotIssued => Reason::NotIssued,
+        BurnError::WrongEpoch => Reason::BrokerRestarted,
+        BurnError::KeyRevoked => Reason::NotEnrolled,
+        BurnError::Ledger(error) => return broker.ledger_refusal(error),
+    };
+    let text = error.to_string();
+    let recorded = match error {
+        BurnError::AlreadyBurned(recorded) => recorded.map(to_recorded),
+        _ => None,
+    };
+    Refusal { reason, text, recorded }
+}
+
+fn refuse(broker: &Broker, front: &Connection, client: &OwnedFd, refused: &Refused) {
+    let refusal = &refused.refusal;
+    broker.journal.count(refusal.reason);
+    if let Some((plan, cti)) = refused.about {
+        // Whether the refusal could be recorded changes nothing about it.
+        broker.ledger.refuse(plan, cti, refusal.reason.name(), unix_secs()).ok();
+    }
+    tell(client, &ClientFrame::Refused(Refusal::clone(refusal)));
+    front.refused(refusal);
+}
+
+/// Makes the outcome durable, then tells the client and the front.
+fn report(broker: &Broker, front: &Connection, client: &OwnedFd, burned: BurnedLease, run: Run) {
+    let plan = burned.claims().plan;
+    match record(broker, burned, &run.finish) {
+        Ok(receipt) => {
+            tell(client, &ClientFrame::Outcome { receipt: receipt.clone() });
+            front.outcome(&to_recorded(Recorded {
+                receipt,
+                stdout_tail: run.finish.stdout_tail,
+                stderr_tail: run.finish.stderr_tail,
+            }));
+        }
+        Err(error) => {
+            broker.journal.note(&format!(
+                "the outcome of {} is not recorded: {}",
+                plan.request_id(),
+                error.error
+            ));
+            let text = "the command ran, but its outcome could not be recorded; tell the \
+                        administrator";
+            let refusal = Refusal::new(Reason::OutcomeUnknown, text);
+            tell(client, &ClientFrame::Refused(refusal.clone()));
+            front.refused(&refusal);
+        }
+    }
+}
+
+fn record(
+    broker: &Broker,
+    mut burned: BurnedLease,
+    finish: &Finish,
+) -> Result<Vec<u8>, FinishError> {
+    let mut attempt = 1;
+    loop {
+        match broker.ledger.finish(burned, finish.clone()) {
+            Err(error) if attempt < FINISH_ATTEMPTS => {
+                attempt = attempt.saturating_add(1);
+                burned = *error.lease;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Sends a frame to a client, whose socket takes it at once or is not read any more: what is
+/// recorded can be asked for later.
+fn tell(client: &OwnedFd, frame: &ClientFrame) {
+    let bytes = frame.encode();
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        match send_now(client.as_fd(), rest) {
+            Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
+            Err(_) => return,
+        }
+    }
+}

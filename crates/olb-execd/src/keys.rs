@@ -1,0 +1,147 @@
+//! The root half's own keys: made on the host, kept 0400, never leaving it.
+
+use std::path::Path;
+
+use olb_lease::{Audit, KeyError, LeaseIssuer, Role, SigningKey};
+use olb_sys::file::{TrustedFileError, read_private, write_new_private};
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// 64 hexadecimal digits and a newline.
+const FILE_BYTES_MAX: usize = 65;
+
+/// Why a key cannot be used.
+#[derive(Debug, Error)]
+pub enum KeyFileError {
+    /// The file is missing, too open or too long.
+    #[error("cannot read the key {path}: {source}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        source: TrustedFileError,
+    },
+    /// The file could not be made.
+    #[error("cannot make the key {path}: {source}")]
+    Create {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file does not hold 64 hexadecimal digits.
+    #[error("the key {path} does not hold 64 lower-case hexadecimal digits")]
+    Digits {
+        /// The file.
+        path: String,
+    },
+    /// The key is refused.
+    #[error("the key {path} is refused: {source}")]
+    Refused {
+        /// The file.
+        path: String,
+        /// Why.
+        source: KeyError,
+    },
+    /// The operating system gave no random numbers.
+    #[error("the operating system gave no random numbers")]
+    Random,
+}
+
+/// The lease key and the audit key; those that are missing are made.
+///
+/// # Errors
+/// See [`KeyFileError`].
+pub fn load_or_create(
+    state_dir: &Path,
+    own_uid: u32,
+) -> Result<(SigningKey<LeaseIssuer>, SigningKey<Audit>), KeyFileError> {
+    Ok((one(&state_dir.join("lease.key"), own_uid)?, one(&state_dir.join("audit.key"), own_uid)?))
+}
+
+fn one<R: Role>(path: &Path, own_uid: u32) -> Result<SigningKey<R>, KeyFileError> {
+    let name = || path.display().to_string();
+    if !path.try_exists().unwrap_or(true) {
+        create(path)?;
+    }
+    let text = read_private(path, FILE_BYTES_MAX, own_uid)
+        .map(Zeroizing::new)
+        .map_err(|source| KeyFileError::File { path: name(), source })?;
+    let seed = decode_seed(&text).ok_or_else(|| KeyFileError::Digits { path: name() })?;
+    SigningKey::from_seed(&seed).map_err(|source| KeyFileError::Refused { path: name(), source })
+}
+
+fn create(path: &Path) -> Result<(), KeyFileError> {
+    let seed = Zeroizing::new(random::<32>().ok_or(KeyFileError::Random)?);
+    let mut text = Zeroizing::new(Vec::with_capacity(65));
+    for byte in seed.iter() {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(if digit < 10 { b'0' | digit } else { b'W'.wrapping_add(digit) });
+        }
+    }
+    text.push(b'\n');
+    write_new_private(path, &text, 0o400)
+        .map_err(|source| KeyFileError::Create { path: path.display().to_string(), source })
+}
+
+fn decode_seed(text: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+    let digits = text.strip_suffix(b"\n").unwrap_or(text);
+    let mut seed = Zeroizing::new([0; 32]);
+    if digits.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in seed.iter_mut().zip(digits.chunks_exact(2)) {
+        for digit in pair {
+            let value = match digit {
+                b'0'..=b'9' => digit & 15,
+                b'a'..=b'f' => (digit & 15).wrapping_add(9),
+                _ => return None,
+            };
+            *byte = (*byte << 4) | value;
+        }
+    }
+    Some(seed)
+}
+
+/// `N` random bytes from the operating system.
+#[must_use]
+pub fn random<const N: usize>() -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    SysRng.try_fill_bytes(&mut bytes).ok().map(|()| bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_survives_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = olb_sys::harden::effective_uid();
+        let (first, _) = load_or_create(dir.path(), own).unwrap();
+        let (again, audit) = load_or_create(dir.path(), own).unwrap();
+        assert_eq!(first.public(), again.public());
+        assert_ne!(again.public().as_bytes(), audit.public().as_bytes());
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let own = olb_sys::harden::effective_uid();
+        load_or_create(dir.path(), own).unwrap();
+        let path = dir.path().join("lease.key");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o440)).unwrap();
+        assert!(matches!(load_or_create(dir.path(), own), Err(KeyFileError::File { .. })));
+    }
+
+    #[test]
+    fn every_digit_decodes_and_other_text_does_not() {
+        let text: Vec<u8> = b"0123456789abcdef".repeat(4);
+        assert_eq!(decode_seed(&text).unwrap()[..8], [1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef]);
+        assert!(decode_seed(&text.to_ascii_uppercase()).is_none());
+        assert!(decode_seed(&text[1..]).is_none());
+    }
+}

@@ -1,0 +1,206 @@
+//! One output stream: from the command's pipe into the client's, counted, hashed, its end kept.
+//!
+//! `tee(2)` passes the bytes on without a copy, then the same bytes are read for the record. No
+//! call here blocks; where the client's pipe is full, the command waits, not the broker.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use olb_lease::{Digest, StreamSummary};
+use olb_sys::pipe::{read_now, tee_now};
+use olb_sys::socket::{queued_bytes, set_nonblocking};
+use sha2::{Digest as _, Sha256};
+
+/// Bytes that are passed on in one step.
+pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
+/// Steps before other descriptors are looked at again.
+const STEPS: usize = 16;
+
+/// What a stream waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Bytes from the command.
+    Source,
+    /// Room in the client's pipe.
+    Sink,
+}
+
+/// The two pipe ends between which the broker stands.
+#[derive(Debug)]
+struct Ends {
+    source: OwnedFd,
+    sink: OwnedFd,
+}
+
+/// A stream and its record so far.
+pub(crate) struct Stream {
+    ends: Option<Ends>,
+    wait: Wait,
+    bytes: u64,
+    hash: Sha256,
+    tail: Vec<u8>,
+    tail_max: usize,
+    /// Once the command has ended: how many bytes it has written in all. What processes that it
+    /// left behind write later is not waited for.
+    last_byte: u64,
+}
+
+impl Stream {
+    /// A stream from `source` (read end) to `sink` (write end) that keeps its last `tail_max`
+    /// bytes.
+    pub(crate) fn open(source: OwnedFd, sink: OwnedFd, tail_max: usize) -> io::Result<Self> {
+        set_nonblocking(source.as_fd(), true)?;
+        let ends = Some(Ends { source, sink });
+        Ok(Self { ends, tail_max, ..Self::closed() })
+    }
+
+    /// A stream that never carried anything.
+    pub(crate) fn closed() -> Self {
+        Self {
+            ends: None,
+            wait: Wait::Source,
+            bytes: 0,
+            hash: Sha256::new(),
+            tail: Vec::new(),
+            tail_max: 0,
+            last_byte: u64::MAX,
+        }
+    }
+
+    /// What to poll for, until the stream is closed.
+    pub(crate) fn interest(&self) -> Option<(BorrowedFd<'_>, Wait)> {
+        self.ends.as_ref().map(|ends| match self.wait {
+            Wait::Source => (ends.source.as_fd(), Wait::Source),
+            Wait::Sink => (ends.sink.as_fd(), Wait::Sink),
+        })
+    }
+
+    /// Closes both ends: the command gets `SIGPIPE` if it writes on, the client sees the end.
+    pub(crate) fn close(&mut self) {
+        self.ends = None;
+    }
+
+    /// Whether everything that the command wrote was passed on.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.queued() == 0 || self.bytes >= self.last_byte
+    }
+
+    /// The command has ended: what is in its pipe now is the last that belongs to it.
+    pub(crate) fn mark_end(&mut self) {
+        self.last_byte = self.bytes.saturating_add(self.queued());
+    }
+
+    /// Bytes that wait in the command's pipe.
+    fn queued(&self) -> u64 {
+        let queued = |ends: &Ends| queued_bytes(ends.source.as_fd()).unwrap_or(0) as u64;
+        self.ends.as_ref().map_or(0, queued)
+    }
+
+    /// Passes on what is there. Closes the stream when the command has closed it, when the client
+    /// no longer reads it, or when the kernel says anything that is not expected.
+    pub(crate) fn pump(&mut self, chunk: &mut [u8]) {
+        for _ in 0..STEPS {
+            let Some(ends) = &self.ends else { return };
+            match tee_now(ends.source.as_fd(), ends.sink.as_fd(), chunk.len()) {
+                Ok(0) => return self.close(),
+                Ok(length) => {
+                    if !self.take(chunk, length) {
+                        return self.close();
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait = if self.queued() == 0 { Wait::Source } else { Wait::Sink };
+                    return;
+                }
+                Err(_) => return self.close(),
+            }
+        }
+        self.wait = Wait::Source;
+    }
+
+    /// Consumes the `length` bytes that were just passed on, into the record.
+    fn take(&mut self, chunk: &mut [u8], length: usize) -> bool {
+        let Some(ends) = &self.ends else { return false };
+        let mut left = length;
+        while left > 0 {
+            let Some(room) = chunk.get_mut(..left) else { return false };
+            let Ok(got @ 1..) = read_now(ends.source.as_fd(), room) else { return false };
+            let Some(bytes) = room.get(..got) else { return false };
+            self.hash.update(bytes);
+            keep_tail(&mut self.tail, bytes, self.tail_max);
+            self.bytes = self.bytes.saturating_add(got as u64);
+            left = left.saturating_sub(got);
+        }
+        true
+    }
+
+    /// The record.
+    pub(crate) fn finish(self) -> (StreamSummary, Vec<u8>) {
+        let sha256 = Digest(self.hash.finalize().into());
+        (StreamSummary { bytes: self.bytes, sha256 }, self.tail)
+    }
+}
+
+/// Appends `bytes` and keeps the last `max` of all.
+fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8], max: usize) {
+    let kept = bytes.get(bytes.len().saturating_sub(max)..).unwrap_or_default();
+    let excess = tail.len().saturating_add(kept.len()).saturating_sub(max);
+    tail.drain(..excess.min(tail.len()));
+    tail.extend_from_slice(kept);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use olb_sys::pipe::pipe;
+
+    use super::*;
+
+    #[test]
+    fn the_tail_is_the_last_bytes_whatever_the_pieces() {
+        let mut tail = Vec::new();
+        for piece in [&b"abcdefgh"[..], b"", b"i", b"jk"] {
+            keep_tail(&mut tail, piece, 4);
+        }
+        assert_eq!(tail, b"hijk");
+        keep_tail(&mut tail, b"0123456789", 4);
+        assert_eq!(tail, b"6789");
+        keep_tail(&mut tail, b"x", 0);
+        assert_eq!(tail, b"");
+    }
+
+    #[test]
+    fn bytes_arrive_and_are_recorded() {
+        let (source, writer) = pipe().unwrap();
+        let (reader, sink) = pipe().unwrap();
+        let mut stream = Stream::open(source, sink, 3).unwrap();
+        std::fs::File::from(writer).write_all(b"hello\n").unwrap();
+        stream.pump(&mut vec![0; CHUNK_BYTES]);
+        assert!(stream.interest().is_none(), "the writer is closed, so the stream is");
+        let mut got = Vec::new();
+        std::fs::File::from(reader).read_to_end(&mut got).unwrap();
+        let (summary, tail) = stream.finish();
+        assert_eq!((got.as_slice(), summary.bytes, tail.as_slice()), (&b"hello\n"[..], 6, &b"lo\n"[..]));
+        assert_eq!(summary.sha256.0, olb_lease::sha256(b"hello\n"));
+    }
+
+    #[test]
+    fn a_client_that_reads_nothing_makes_the_stream_wait_for_it() {
+        let (source, writer) = pipe().unwrap();
+        let (reader, sink) = pipe().unwrap();
+        let mut stream = Stream::open(source, sink, 0).unwrap();
+        let mut writer = std::fs::File::from(writer);
+        let mut chunk = vec![0; CHUNK_BYTES];
+        // Two default pipes of 64 KiB: the second fill stays in the first one.
+        for _ in 0..2 {
+            writer.write_all(&[7; 60 * 1024]).unwrap();
+            stream.pump(&mut chunk);
+        }
+        assert_eq!(stream.interest().map(|(_, wait)| wait), Some(Wait::Sink));
+        drop(reader);
+        stream.pump(&mut chunk);
+        assert!(stream.interest().is_none(), "nobody reads: closed, so that the writer is told");
+        assert!(writer.write_all(&[7; 1]).is_err());
+    }
+}

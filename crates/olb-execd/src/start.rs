@@ -1,0 +1,167 @@
+//! Start and stop: keys, ledger, epoch, sockets, in the order in which each needs the one before.
+
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use olb_lease::{Epoch, EpochReason, SigningKey, audience};
+use olb_ledger::{Ledger, LedgerError, Opened, Options};
+use olb_sys::clock::{boot_id, unix_secs};
+use olb_sys::harden;
+use olb_sys::peer::require_identity_uid_map;
+use olb_sys::poll::{PollFd, PollFlags, poll};
+use thiserror::Error;
+
+use crate::broker::{Broker, Slots};
+use crate::config::{Config, ConfigError};
+use crate::counter::CounterFile;
+use crate::journal::Journal;
+use crate::keys::{self, KeyFileError};
+use crate::server::{Server, listen};
+
+/// Why the root half does not run.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A key.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The ledger.
+    #[error("the ledger cannot be used: {0}")]
+    Ledger(#[from] LedgerError),
+    /// The kernel would not tell uids apart.
+    #[error("peers cannot be told apart: {0}")]
+    UidMap(#[from] olb_sys::peer::MapError),
+    /// A file or a socket.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was attempted.
+        what: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+fn context<T>(what: &str, path: &Path, result: io::Result<T>) -> Result<T, StartError> {
+    let what = || format!("cannot {what} {}", path.display());
+    result.map_err(|source| StartError::Io { what: what(), source })
+}
+
+/// Runs the root half with the configuration at `path` until it is told to stop.
+///
+/// # Errors
+/// It could not start. What fails later is refused and reported, and the service goes on.
+pub fn run(path: &Path) -> Result<(), StartError> {
+    let own_uid = harden::effective_uid();
+    context("harden", Path::new("this process"), harden::no_dumps())?;
+    harden::private_umask();
+    let config = Config::read(path, own_uid)?;
+    require_identity_uid_map(&config.requesters)?;
+    harden::raise_nofile().ok();
+    let stop = context("catch signals for", path, harden::termination_fd())?;
+    let broker = Arc::new(open(config, own_uid)?);
+    let socket = broker.config.runtime_dir.join("exec.sock");
+    let listener = listen(&socket, broker.config.front_uid);
+    let listener = context("listen on", &socket, listener)?;
+    let started = Server::start(Arc::clone(&broker), listener);
+    let (server, ended) = context("serve", &socket, started)?;
+    say_ready(&broker);
+    wait_for_stop(&stop);
+    broker.journal.note("stopping: no new work; waiting for the commands that run");
+    server.stop_accepting();
+    // Ends, with an error, when the last worker is gone.
+    ended.recv().ok();
+    std::fs::remove_file(&socket).ok();
+    Ok(())
+}
+
+fn open(config: Config, own_uid: u32) -> Result<Broker, StartError> {
+    let (lease_key, audit_key) = keys::load_or_create(&config.state_dir, own_uid)?;
+    let audit_public = audit_key.public().clone();
+    let journal = Journal::default();
+    let counter_path = config.runtime_dir.join("burn.seq");
+    let counter = CounterFile::open(&counter_path);
+    let (counter, held) = context("open", &counter_path, counter)?;
+    let boot = context("read the boot id from", Path::new("/proc"), boot_id())?;
+    let fresh = keys::random().ok_or(KeyFileError::Random)?;
+    let options = Options {
+        path: config.state_dir.join("ledger.db"),
+        boot_id: boot,
+        burn_counter: held,
+        counter: Box::new(counter),
+        fresh_epoch: Epoch(fresh),
+        lease_kid: lease_key.public().kid(),
+        audit_key,
+        now: unix_secs(),
+        ballast_bytes: config.limits.ballast_bytes,
+        may_be_running: true,
+    };
+    let (ledger, opened) = Ledger::open(options)?;
+    report(&journal, &opened);
+    let audience = audience(&config.host, lease_key.public());
+    let broker = Broker {
+        audience,
+        epoch: opened.epoch,
+        audit_key: audit_public,
+        slots: Slots::default(),
+        config,
+        lease_key,
+        ledger,
+        own_uid,
+        journal,
+    };
+    publish_keys(&broker)?;
+    Ok(broker)
+}
+
+fn report(journal: &Journal, opened: &Opened) {
+    if let Some(reason) = opened.epoch_reason {
+        let why = match reason {
+            EpochReason::NewLedger => "the ledger is new",
+            EpochReason::Boot => "the host was booted",
+            EpochReason::Restored => "the ledger is older than its burn counter: a restored copy",
+            EpochReason::NewKey => "the lease key is new",
+        };
+        journal.note(&format!("a new epoch begins ({why}); leases from before are void"));
+    }
+    for plan in &opened.unknown {
+        journal.note(&format!(
+            "{} was burned, and how it ended is not known: it may have run, and may be running",
+            plan.request_id()
+        ));
+    }
+}
+
+/// Writes the public keys where everybody can read them.
+fn publish_keys(broker: &Broker) -> Result<(), StartError> {
+    let lease: &SigningKey<_> = &broker.lease_key;
+    let text = format!("audit {}\nlease {}\n", broker.audit_key.hex(), lease.public().hex());
+    let path: PathBuf = broker.config.runtime_dir.join("keys.pub");
+    let draft = broker.config.runtime_dir.join("keys.pub.new");
+    let write = || {
+        std::fs::write(&draft, text)?;
+        std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o644))?;
+        std::fs::rename(&draft, &path)
+    };
+    context("write", &path, write())
+}
+
+/// Tells whoever started us that requests are served: a line on standard output, and systemd.
+fn say_ready(broker: &Broker) {
+    let mut out = io::stdout();
+    // Nobody may be listening; serving goes on.
+    writeln!(out, "ready").and_then(|()| out.flush()).ok();
+    if !broker.has_boundary() {
+        broker.journal.note("not running as root: there is NO privilege boundary in this mode");
+    }
+}
+
+fn wait_for_stop(stop: &OwnedFd) {
+    let mut fds = [PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
+    // An error would mean that signals cannot be waited for: stopping is the safe answer.
+    poll(&mut fds, None).ok();
+}

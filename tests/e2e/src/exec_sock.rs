@@ -1,0 +1,161 @@
+//! Speaking exec.sock as a front does, honest or not.
+
+use std::io::Read as _;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use olb_exec_api::{
+    ClientFrame, Decided, Info, Op, Query, Recorded, Refusal, RequestState, Status, decode_info,
+    request, split_reply,
+};
+use olb_lease::{Epoch, PlanDigest, VerdictKind, plan_digest};
+use olb_sys::socket::{
+    RecvError, connect_seqpacket, recv_datagram, recv_with_fds, send_datagram,
+};
+
+use crate::approver::Approver;
+use crate::instance::Instance;
+use crate::peers::Peers;
+
+/// exec.sock of an instance.
+#[derive(Debug, Clone)]
+pub struct ExecSock {
+    path: PathBuf,
+    peers: Peers,
+}
+
+/// One reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// DECIDE or READ: the answer.
+    Done(Vec<u8>),
+    /// The lease is burned.
+    Burned,
+    /// The run is over.
+    Outcome(Recorded),
+    /// Refused.
+    Refused(Refusal),
+}
+
+/// The replies on one connection, as they come.
+pub struct Replies {
+    socket: OwnedFd,
+}
+
+impl Iterator for Replies {
+    type Item = Reply;
+
+    fn next(&mut self) -> Option<Reply> {
+        let datagram = match recv_datagram(self.socket.as_fd(), 1 << 20, 0) {
+            Ok(datagram) => datagram,
+            Err(RecvError::End) => return None,
+            Err(error) => panic!("{error}"),
+        };
+        let (status, a, _) = split_reply(&datagram.bytes).expect("a reply");
+        Some(match status {
+            Status::Done => Reply::Done(a.into()),
+            Status::Burned => Reply::Burned,
+            Status::Outcome => Reply::Outcome(Recorded::decode(a).expect("an outcome")),
+            Status::Refused => Reply::Refused(Refusal::decode(a).expect("a refusal")),
+        })
+    }
+}
+
+impl ExecSock {
+    /// exec.sock of `instance`.
+    pub fn of(instance: &Instance) -> Self {
+        Self { path: instance.runtime().join("exec.sock"), peers: Peers::of(instance) }
+    }
+
+    /// Sends raw bytes and descriptors.
+    pub fn send(&self, datagram: &[u8], fds: &[BorrowedFd<'_>]) -> Replies {
+        let socket = connect_seqpacket(&self.path).expect("exec.sock");
+        send_datagram(socket.as_fd(), datagram, fds).expect("a datagram");
+        Replies { socket }
+    }
+
+    /// Sends a request.
+    pub fn ask(&self, op: Op, a: &[u8], b: &[u8], fds: &[BorrowedFd<'_>]) -> Replies {
+        self.send(&request(op, a, b).expect("a request"), fds)
+    }
+
+    /// Who the broker is.
+    pub fn info(&self) -> Info {
+        match self.ask(Op::Read, &Query::Info.encode(), &[], &[]).next() {
+            Some(Reply::Done(answer)) => decode_info(&answer).expect("info"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What the ledger holds on a request.
+    pub fn state(&self, plan: PlanDigest) -> RequestState {
+        match self.ask(Op::Read, &Query::Request { plan }.encode(), &[], &[]).next() {
+            Some(Reply::Done(answer)) => RequestState::decode(&answer).expect("a state"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Hands in a verdict over a socket that `approver` connected.
+    pub fn decide(
+        &self,
+        verdict: &[u8],
+        plan: &[u8],
+        approver: impl AsFd,
+    ) -> Result<Decided, Refusal> {
+        match self.ask(Op::Decide, verdict, plan, &[approver.as_fd()]).next() {
+            Some(Reply::Done(answer)) => Ok(Decided::decode(&answer).expect("a decision")),
+            Some(Reply::Refused(refusal)) => Err(refusal),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Signs and hands in a verdict as `approver`.
+    pub fn decide_as(
+        &self,
+        approver: &Approver,
+        kind: VerdictKind,
+        plan: &[u8],
+        epoch: Epoch,
+    ) -> Result<Decided, Refusal> {
+        let verdict = approver.sign(kind, plan_digest(plan), epoch);
+        let (socket, _keep) = self.peers.connected_by(approver.uid);
+        self.decide(&verdict, plan, &socket)
+    }
+
+    /// Has `plan` approved; returns the lease.
+    pub fn approve(&self, approver: &Approver, plan: &[u8]) -> Vec<u8> {
+        let epoch = self.info().epoch;
+        let decided = self.decide_as(approver, VerdictKind::Approve, plan, epoch);
+        decided.expect("an approval").lease.expect("a lease")
+    }
+
+    /// Presents a lease for a client that `uid` connected.
+    pub fn execute(&self, lease: &[u8], plan: &[u8], uid: u32) -> (Replies, Client) {
+        let (server, client) = self.peers.connected_by(uid);
+        let replies = self.ask(Op::Execute, lease, plan, &[server.as_fd()]);
+        (replies, Client { socket: client })
+    }
+}
+
+/// The client's side of a handed-over socket.
+pub struct Client {
+    /// The socket.
+    pub socket: UnixStream,
+}
+
+impl Client {
+    /// The next frame and the descriptors that came with it.
+    pub fn frame(&mut self) -> Option<(ClientFrame, Vec<OwnedFd>)> {
+        let mut header = [0; 8];
+        let (got, fds) = recv_with_fds(self.socket.as_fd(), &mut header, 2).expect("a frame");
+        if got == 0 {
+            return None;
+        }
+        self.socket.read_exact(&mut header[got..]).expect("a header");
+        let header = ClientFrame::header(header).expect("a header");
+        let mut payload = vec![0; header.length];
+        self.socket.read_exact(&mut payload).expect("a payload");
+        Some((ClientFrame::decode(header, &payload).expect("a frame"), fds))
+    }
+}

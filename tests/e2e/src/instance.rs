@@ -1,0 +1,267 @@
+//! Folders, configuration and processes of one instance.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::approver::Approver;
+
+/// Uids of a block: front, three requesters, three approvers, strangers.
+const BLOCK: u32 = 10;
+/// Above every range that distributions, subordinate uids and systemd hand out by default.
+const FIRST_UID: u32 = 1_900_000_000;
+
+/// How an instance differs from the default one.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Further lines of execd.conf.
+    pub execd: String,
+    /// brokerd.toml.
+    pub brokerd: String,
+    /// Only the root half is started; the test speaks exec.sock itself.
+    pub without_front: bool,
+    /// Environment variables for both halves.
+    pub variables: Vec<(String, String)>,
+}
+
+/// A running instance; ends and removes itself when dropped.
+pub struct Instance {
+    dir: tempfile::TempDir,
+    first_uid: u32,
+    options: Options,
+    execd: Option<Child>,
+    brokerd: Option<Child>,
+}
+
+/// Whether the tests run as root, as they have to.
+pub fn is_root() -> bool {
+    olb_sys::harden::effective_uid() == 0
+}
+
+fn binaries() -> PathBuf {
+    if let Some(dir) = std::env::var_os("OLB_TEST_BINARIES") {
+        return dir.into();
+    }
+    let test = std::env::current_exe().expect("the test's own path");
+    test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").to_owned()
+}
+
+fn fresh_block() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let process = std::process::id() % 100_000;
+    FIRST_UID + process * 1000 + NEXT.fetch_add(1, Ordering::SeqCst) * BLOCK
+}
+
+fn make_dir(path: &Path, mode: u32, owner: u32) {
+    fs::create_dir(path).expect("a new folder");
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its mode");
+    chown(path, Some(owner), Some(owner)).expect("its owner");
+}
+
+impl Instance {
+    /// Both halves with the default configuration.
+    pub fn start() -> Self {
+        Self::with(Options::default())
+    }
+
+    /// Both halves, or only the root half, with `options`.
+    pub fn with(options: Options) -> Self {
+        assert!(is_root(), "end-to-end tests use real uids: run them as root");
+        let dir = tempfile::Builder::new().prefix("olb-test-").tempdir_in("/run").expect("/run");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).expect("its mode");
+        let mut instance =
+            Self { dir, first_uid: fresh_block(), options, execd: None, brokerd: None };
+        instance.lay_out();
+        instance.start_execd();
+        if !instance.options.without_front {
+            instance.start_brokerd();
+        }
+        instance
+    }
+
+    fn lay_out(&self) {
+        make_dir(&self.state(), 0o700, 0);
+        make_dir(&self.runtime(), 0o711, 0);
+        make_dir(&self.path("front"), 0o700, self.front());
+        make_dir(&self.path("bin"), 0o755, 0);
+        make_dir(&self.path("approvers.d"), 0o755, 0);
+        make_dir(&self.path("work"), 0o755, 0);
+        for name in ["olb", "olb-execd", "olb-brokerd", "olb-test-peer"] {
+            let from = binaries().join(name);
+            fs::copy(&from, self.path("bin").join(name)).unwrap_or_else(|error| {
+                panic!("{}: {error}; build it first: cargo build --bins", from.display())
+            });
+        }
+        let requesters = [0, 1, 2].map(|at| self.requester(at).to_string()).join(",");
+        let text = format!(
+            "host = test-host\nfront_uid = {}\nruntime_dir = {}\nstate_dir = {}\n\
+             approvers_dir = {}\nrequesters = {requesters}\n{}",
+            self.front(),
+            self.runtime().display(),
+            self.state().display(),
+            self.path("approvers.d").display(),
+            self.options.execd
+        );
+        fs::write(self.state().join("execd.conf"), text).expect("execd.conf");
+        fs::write(self.path("brokerd.toml"), &self.options.brokerd).expect("brokerd.toml");
+    }
+
+    /// A path inside the instance's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The folder with keys and ledger.
+    pub fn state(&self) -> PathBuf {
+        self.path("state")
+    }
+
+    /// The folder with the sockets.
+    pub fn runtime(&self) -> PathBuf {
+        self.path("run")
+    }
+
+    /// A folder that only root can change, as working directory.
+    pub fn work(&self) -> PathBuf {
+        self.path("work")
+    }
+
+    /// The front's uid.
+    pub fn front(&self) -> u32 {
+        self.first_uid
+    }
+
+    /// A listed requester's uid; there are three.
+    pub fn requester(&self, at: u32) -> u32 {
+        assert!(at < 3);
+        self.first_uid + 1 + at
+    }
+
+    /// A uid that is on no list.
+    pub fn stranger(&self) -> u32 {
+        self.first_uid + 9
+    }
+
+    /// Enrols a new approver (there may be three) without limits beyond the usual.
+    pub fn enrol(&self, at: u32) -> Approver {
+        assert!(at < 3);
+        self.enrol_as(self.first_uid + 4 + at, &format!("approver-{at}"), "")
+    }
+
+    /// Enrols a key for `uid`; lines in `limits` replace the usual ones of the same key.
+    pub fn enrol_as(&self, uid: u32, name: &str, limits: &str) -> Approver {
+        let approver = Approver::new(uid, name);
+        let usual = format!(
+            "name = {name}\nuid = {uid}\nkey = {}\nrequesters = any\nrun_as = any\n\
+             max_lease_secs = 900\nmax_approvals_per_hour = 1000000\nnot_after = 0\n\
+             second = none\n",
+            approver.key().public().hex()
+        );
+        let key_of = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+        let replaced: Vec<String> = limits.lines().map(key_of).collect();
+        let kept = usual.lines().filter(|line| !replaced.contains(&key_of(line)));
+        let text: String = kept.chain(limits.lines()).flat_map(|line| [line, "\n"]).collect();
+        fs::write(self.enrolment(name), text).expect("the enrolment");
+        let key = self.path(&format!("{name}.key"));
+        fs::write(&key, approver.key_text()).expect("the key");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("its mode");
+        chown(&key, Some(uid), Some(uid)).expect("its owner");
+        approver
+    }
+
+    /// The enrolment file of `name`.
+    pub fn enrolment(&self, name: &str) -> PathBuf {
+        self.path("approvers.d").join(format!("{name}.conf"))
+    }
+
+    /// The key file of `name`.
+    pub fn key_file(&self, name: &str) -> PathBuf {
+        self.path(&format!("{name}.key"))
+    }
+
+    /// Starts the root half and waits until it serves.
+    pub fn start_execd(&mut self) {
+        let mut command = Command::new(self.path("bin/olb-execd"));
+        command.arg("--config").arg(self.state().join("execd.conf"));
+        self.execd = Some(self.start_half(command, "execd"));
+    }
+
+    /// Starts the front and waits until it serves.
+    pub fn start_brokerd(&mut self) {
+        let mut command = Command::new(self.path("bin/olb-brokerd"));
+        let user = self.front();
+        command.arg("--runtime-dir").arg(self.runtime());
+        command.arg("--state-dir").arg(self.path("front"));
+        command.arg("--config").arg(self.path("brokerd.toml"));
+        command.arg("--drop-to").arg(format!("{user}:{user}"));
+        self.brokerd = Some(self.start_half(command, "brokerd"));
+    }
+
+    fn start_half(&self, mut command: Command, name: &str) -> Child {
+        let log = fs::File::options().create(true).append(true).open(self.log(name));
+        command.envs(self.options.variables.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.expect("the log"));
+        // Of its own group, so that a signal for the test is not also one for the broker.
+        command.process_group(0);
+        let mut child = command.spawn().expect("a half of the broker");
+        let mut line = String::new();
+        let out = child.stdout.take().expect("its output");
+        BufReader::new(out).read_line(&mut line).expect("its first line");
+        assert_eq!(line, "ready\n", "{name} did not start:\n{}", self.read_log(name));
+        child
+    }
+
+    /// The log of `execd` or `brokerd`.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.path(&format!("{name}.log"))
+    }
+
+    /// What is in it.
+    pub fn read_log(&self, name: &str) -> String {
+        fs::read_to_string(self.log(name)).unwrap_or_default()
+    }
+
+    /// The root half's process id.
+    pub fn execd_pid(&self) -> u32 {
+        self.execd.as_ref().expect("execd runs").id()
+    }
+
+    /// The front's process id.
+    pub fn brokerd_pid(&self) -> u32 {
+        self.brokerd.as_ref().expect("brokerd runs").id()
+    }
+
+    /// Ends the root half with `signal` and waits for its end.
+    pub fn stop_execd(&mut self, signal: &str) {
+        end(self.execd.take(), signal);
+    }
+
+    /// Ends the front with `signal` and waits for its end.
+    pub fn stop_brokerd(&mut self, signal: &str) {
+        end(self.brokerd.take(), signal);
+    }
+}
+
+fn end(child: Option<Child>, signal: &str) {
+    if let Some(mut child) = child {
+        let mut kill = Command::new("kill");
+        let status = kill.args(["-s", signal, &child.id().to_string()]).status();
+        assert!(status.expect("kill").success());
+        child.wait().expect("its end");
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        for child in [self.brokerd.take(), self.execd.take()].into_iter().flatten() {
+            end(Some(child), "KILL");
+        }
+        if std::thread::panicking() {
+            eprintln!("--- execd\n{}\n--- brokerd\n{}", self.read_log("execd"), self.read_log("brokerd"));
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Plans for tests that speak exec.sock themselves.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use olb_exec_api::Info;
+use olb_lease::{Directory, Executable, Plan, RunAs, environment};
+use rand::TryRng as _;
+
+use crate::instance::Instance;
+
+/// The words of a command.
+pub fn command(words: &[&str]) -> Vec<Vec<u8>> {
+    words.iter().map(|word| word.as_bytes().to_vec()).collect()
+}
+
+/// A plan for `argv` (its first word an absolute path) as the front would build it.
+pub fn plan_for(instance: &Instance, info: &Info, requester: u32, argv: &[&str]) -> Plan {
+    let path = Path::new(argv[0]).canonicalize().expect("the executable");
+    let file = path.metadata().expect("the executable");
+    let cwd = instance.work();
+    let cwd_file = cwd.metadata().expect("the working directory");
+    let mut random = [0; 16];
+    rand::rngs::SysRng.try_fill_bytes(&mut random).expect("random numbers");
+    let root = environment::Account { name: "root", home: b"/root", shell: b"/bin/bash" };
+    Plan {
+        random,
+        host: info.host.clone(),
+        audience: info.audience,
+        requester_uid: requester,
+        typed_argv: command(argv),
+        argv: command(argv),
+        executable: Executable {
+            path: path.to_str().expect("UTF-8").into(),
+            dev: file.dev(),
+            ino: file.ino(),
+            size: file.size(),
+            ctime_secs: file.ctime().try_into().expect("after 1970"),
+            ctime_nanos: file.ctime_nsec().try_into().expect("nanoseconds"),
+        },
+        environment: environment::base(root),
+        environment_words: [].into(),
+        cwd: Directory {
+            path: cwd.to_str().expect("UTF-8").into(),
+            dev: cwd_file.dev(),
+            ino: cwd_file.ino(),
+        },
+        run_as: RunAs { name: "root".into(), uid: 0, gid: 0, groups: vec![0] },
+        stdin: None,
+        wall_clock_secs: 60,
+        reason: String::new(),
+        session: String::new(),
+    }
+}
