@@ -51,7 +51,7 @@ role!(
 
 /// Public halves of the published test keys of RFC 8032 section 7.1 (TEST 1, 2, 3, 1024, SHA(abc)).
 /// Their private halves are in every textbook.
-const PUBLISHED_TEST_KEYS: [&str; 5] = [
+pub(crate) const PUBLISHED_TEST_KEYS: [&str; 5] = [
     "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
     "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
     "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025",
@@ -62,7 +62,7 @@ const PUBLISHED_TEST_KEYS: [&str; 5] = [
 /// Why bytes are not a usable key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum KeyError {
-    /// Not a point on the curve.
+    /// Not the one encoding of a point on the curve.
     #[error("not an Ed25519 public key")]
     NotAPoint,
     /// A published test key, whose private half everybody knows.
@@ -89,10 +89,14 @@ impl<R: Role> PublicKey<R> {
     /// Checks and takes a public key of 32 bytes (RFC 8032 section 5.1.2).
     ///
     /// # Errors
-    /// Not a point, of small order, or a published test key (in every build but this crate's own
+    /// Not a point in its one encoding, of small order, or a published test key (in every build but this crate's own
     /// unit tests).
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyError> {
         let key = VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::NotAPoint)?;
+        // A second spelling of a point would give one key two ids (RFC 8032 section 5.1.3).
+        if key.to_edwards().compress().as_bytes() != bytes {
+            return Err(KeyError::NotAPoint);
+        }
         if key.is_weak() {
             return Err(KeyError::Weak);
         }

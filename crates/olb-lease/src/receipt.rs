@@ -67,6 +67,9 @@ impl ReceiptClaims {
         cbor.array_len(4)?;
         cbor.key(1)?;
         let sequence = cbor.uint()?;
+        if sequence == 0 {
+            return Err(CborError::Range { what: "sequence number" }.into());
+        }
         let previous = ChainHead(cbor.array_of()?);
         let record = cbor.bytes()?.to_vec();
         cbor.end()?;

@@ -183,7 +183,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// The one encoding of this record: `[1, at, epoch, kind, [...]]`.
+    /// The one encoding of this record: `[1, at, epoch, kind, [...]]`. The reason of a refusal is
+    /// cut at its limit, between characters, so that what is written can be read.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut cbor = Writer::new();
@@ -204,7 +205,8 @@ impl Record {
                 cbor.uint(2).array(2).bytes(plan.as_bytes()).bytes(cti.as_bytes());
             }
             RecordEvent::Refused { plan, cti, reason } => {
-                cbor.uint(3).array(3).bytes(plan.as_bytes()).bytes(cti.as_bytes()).text(reason);
+                cbor.uint(3).array(3).bytes(plan.as_bytes()).bytes(cti.as_bytes());
+                cbor.text(cut(reason, REASON_BYTES_MAX));
             }
             RecordEvent::Finished { plan, cti, outcome, stdout, stderr, cut_by, duration_ms } => {
                 cbor.uint(4).array(7).bytes(plan.as_bytes()).bytes(cti.as_bytes());
@@ -246,6 +248,11 @@ impl Record {
         cbor.end()?;
         Ok(Self { at, epoch, event })
     }
+}
+
+fn cut(text: &str, max: usize) -> &str {
+    let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text.get(..end.unwrap_or(0)).unwrap_or("")
 }
 
 fn read_epoch_began(cbor: &mut Reader<'_>) -> Result<RecordEvent, RecordError> {
@@ -311,4 +318,28 @@ pub fn chain(previous: ChainHead, record: &[u8]) -> ChainHead {
     let mut cbor = Writer::new();
     cbor.array(3).text("olbl/audit/v1").bytes(previous.as_bytes()).bytes(record);
     ChainHead(crate::sha256(&cbor.finish()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_reason_is_cut_so_that_the_record_can_be_read() {
+        let record = |reason: String| {
+            let (plan, cti) = (PlanDigest([1; 32]), Cti([2; 16]));
+            let event = RecordEvent::Refused { plan, cti, reason };
+            Record { at: 1, epoch: Epoch([3; 16]), event }
+        };
+        let long = record("x".to_owned() + &"é".repeat(REASON_BYTES_MAX));
+        let want = record("x".to_owned() + &"é".repeat(REASON_BYTES_MAX / 2 - 1));
+        assert_eq!(Record::decode(&long.encode()), Ok(want));
+    }
+
+    #[test]
+    fn the_chain_has_its_known_answer() {
+        let pre_image = [&b"\x83\x6dolbl/audit/v1\x58\x20"[..], &[0; 32], b"\x43abc"].concat();
+        let want = ChainHead(crate::sha256(&pre_image));
+        assert_eq!(chain(ChainHead([0; 32]), b"abc"), want);
+    }
 }
