@@ -1,1 +1,365 @@
+//! The lifecycle as a state machine beside a model of the root half's ledger: lost answers, crashes
+//! of either half and reboots come between any two steps.
 
+mod check;
+mod ledger;
+
+use std::collections::BTreeMap;
+
+use olb_lease::{Outcome, PlanDigest, VerdictKind, sha256};
+use proptest::prelude::*;
+
+use super::*;
+use crate::decision::Decision;
+use crate::sample;
+use ledger::{Ledger, plan_of};
+
+const COMMANDS: [&str; 3] = ["nginx", "sshd", "cron"];
+
+#[derive(Debug, Clone)]
+enum Step {
+    Submit {
+        uid: u32,
+        command: usize,
+    },
+    /// Hands a verdict to the root half.
+    Decide {
+        request: usize,
+        kind: VerdictKind,
+    },
+    /// Hands a lease to the root half.
+    Present {
+        request: usize,
+    },
+    /// The root half does what it was handed.
+    Act {
+        operation: usize,
+    },
+    /// The root half's next answer arrives.
+    Answer {
+        operation: usize,
+    },
+    /// The connection breaks; what was not done by then is not done.
+    Lose {
+        operation: usize,
+    },
+    /// The run that a presentation started ends.
+    End {
+        operation: usize,
+        outcome: Outcome,
+    },
+    Cancel {
+        request: usize,
+    },
+    Wait {
+        secs: u64,
+    },
+    Reconcile,
+    RestartFront,
+    /// The front dies in the next step, before its effects.
+    CrashInNext,
+    RestartExecd {
+        reboot: bool,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let at = || 0..8_usize;
+    let kind = prop_oneof![
+        4 => Just(VerdictKind::Approve),
+        1 => Just(VerdictKind::Deny),
+        1 => Just(VerdictKind::Revoke),
+    ];
+    let outcome = prop_oneof![
+        any::<u8>().prop_map(Outcome::Exited),
+        (1..32_u8).prop_map(Outcome::Killed),
+        Just(Outcome::SpawnFailed(2)),
+    ];
+    let secs = prop_oneof![0..60_u64, Just(900), Just(1800)];
+    prop_oneof![
+        4 => (1..3_u32, 0..3_usize).prop_map(|(uid, command)| Step::Submit { uid, command }),
+        4 => (at(), kind).prop_map(|(request, kind)| Step::Decide { request, kind }),
+        4 => at().prop_map(|request| Step::Present { request }),
+        6 => at().prop_map(|operation| Step::Act { operation }),
+        6 => at().prop_map(|operation| Step::Answer { operation }),
+        1 => at().prop_map(|operation| Step::Lose { operation }),
+        2 => (at(), outcome).prop_map(|(operation, outcome)| Step::End { operation, outcome }),
+        1 => at().prop_map(|request| Step::Cancel { request }),
+        2 => secs.prop_map(|secs| Step::Wait { secs }),
+        2 => Just(Step::Reconcile),
+        1 => Just(Step::RestartFront),
+        1 => Just(Step::CrashInNext),
+        1 => any::<bool>().prop_map(|reboot| Step::RestartExecd { reboot }),
+    ]
+}
+
+#[derive(Debug, Clone)]
+enum Asked {
+    Verdict(VerdictKind),
+    Lease(Vec<u8>),
+}
+
+/// Something that is with the root half.
+#[derive(Debug, Clone)]
+struct Operation {
+    plan: PlanDigest,
+    asked: Asked,
+    /// What the root half answered, once it acted: `None` inside is a refusal.
+    decided: Option<Option<Decision>>,
+    burned: Option<bool>,
+    told: bool,
+}
+
+#[derive(Debug, Clone)]
+struct World {
+    now: u64,
+    core: Lifecycle,
+    ledger: Ledger,
+    operations: Vec<Operation>,
+    stored: BTreeMap<PlanDigest, Request>,
+    drawn: u8,
+    crashing: bool,
+}
+
+impl World {
+    fn new() -> Self {
+        let core = Lifecycle::restore(Limits::default(), Memory::default());
+        let mut world = Self {
+            now: 1_000_000,
+            core,
+            ledger: Ledger::new(),
+            operations: Vec::new(),
+            stored: BTreeMap::new(),
+            drawn: 0,
+            crashing: false,
+        };
+        world.learn_epoch();
+        world
+    }
+
+    fn run(&mut self, step: &Step) {
+        let crashing = std::mem::take(&mut self.crashing);
+        let effects = self.take(step);
+        if crashing {
+            self.restart_front();
+        } else {
+            self.carry_out(effects);
+        }
+    }
+
+    fn take(&mut self, step: &Step) -> Vec<Effect> {
+        match step {
+            Step::Submit { uid, command } => self.submit(*uid, COMMANDS[*command]),
+            Step::Decide { request, kind } => self.decide(*request, *kind),
+            Step::Present { request } => self.present(*request),
+            Step::Act { operation } => self.act(*operation),
+            Step::Answer { operation } => self.answer(*operation),
+            Step::Lose { operation } => {
+                if let Some(lost) = self.operation(*operation).cloned() {
+                    self.core.lost(lost.plan);
+                    self.drop_operation(*operation);
+                }
+                Vec::new()
+            }
+            Step::End { operation, outcome } => {
+                let running = self.operation(*operation).filter(|one| one.burned == Some(true));
+                if let Some(plan) = running.map(|one| one.plan) {
+                    self.ledger.finish(plan, *outcome);
+                }
+                Vec::new()
+            }
+            Step::Cancel { request } => {
+                let Some(plan) = self.request(*request) else { return Vec::new() };
+                let request = &self.stored[&plan];
+                let (selector, uid) = (Selector::Id(request.id()), request.requester_uid);
+                let cancelled = self.core.cancel(self.now, &selector, uid);
+                cancelled.map(|(_, effects)| effects).unwrap_or_default()
+            }
+            Step::Wait { secs } => {
+                self.now += secs;
+                self.core.tick(self.now)
+            }
+            Step::Reconcile => self.reconcile(),
+            Step::RestartFront => {
+                self.restart_front();
+                Vec::new()
+            }
+            Step::CrashInNext => {
+                self.crashing = true;
+                Vec::new()
+            }
+            Step::RestartExecd { reboot } => {
+                self.ledger.restart(*reboot);
+                self.operations.drain(..).for_each(|lost| self.core.lost(lost.plan));
+                self.learn_epoch()
+            }
+        }
+    }
+
+    fn learn_epoch(&mut self) -> Vec<Effect> {
+        self.core.epoch_is(self.now, self.ledger.epoch)
+    }
+
+    fn request(&self, nth: usize) -> Option<PlanDigest> {
+        let count = self.stored.len().max(1);
+        self.stored.keys().nth(nth % count).copied()
+    }
+
+    fn operation(&mut self, nth: usize) -> Option<&mut Operation> {
+        let count = self.operations.len().max(1);
+        self.operations.get_mut(nth % count)
+    }
+
+    fn drop_operation(&mut self, nth: usize) {
+        self.operations.remove(nth % self.operations.len());
+    }
+
+    fn submit(&mut self, uid: u32, command: &str) -> Vec<Effect> {
+        let Ok(admission) = self.core.admit(self.now, uid) else { return Vec::new() };
+        self.drawn += 1;
+        let plan = sample::bytes(&sample::plan(uid, &["restart", command], self.drawn));
+        // Eight candidates from few possible ones, so that codes do collide.
+        let mut random = sha256(&[self.drawn]);
+        random.iter_mut().for_each(|byte| *byte &= 0x30);
+        let Ok(submitted) = self.core.submit(self.now, admission, plan, &random) else {
+            return Vec::new();
+        };
+        submitted.effects
+    }
+
+    fn decide(&mut self, nth: usize, kind: VerdictKind) -> Vec<Effect> {
+        let Some(plan) = self.request(nth) else { return Vec::new() };
+        if self.core.begin_decide(plan, kind).is_ok() {
+            let asked = Asked::Verdict(kind);
+            let one = Operation { plan, asked, decided: None, burned: None, told: false };
+            self.operations.push(one);
+        }
+        Vec::new()
+    }
+
+    fn present(&mut self, nth: usize) -> Vec<Effect> {
+        let Some(plan) = self.request(nth) else { return Vec::new() };
+        let uid = self.stored[&plan].requester_uid;
+        if let Ok(request) = self.core.begin_execute(self.now, plan, uid) {
+            let lease = request.lease.clone().unwrap();
+            assert_eq!(plan_of(&lease), plan, "another request's lease");
+            let asked = Asked::Lease(lease);
+            let one = Operation { plan, asked, decided: None, burned: None, told: false };
+            self.operations.push(one);
+        }
+        Vec::new()
+    }
+
+    fn act(&mut self, nth: usize) -> Vec<Effect> {
+        let Some(one) = self.operation(nth).cloned() else { return Vec::new() };
+        let (mut decided, mut burned) = (one.decided, one.burned);
+        match one.asked {
+            Asked::Verdict(kind) if decided.is_none() => {
+                decided = Some(self.ledger.decide(one.plan, kind, self.now));
+            }
+            Asked::Lease(lease) if burned.is_none() => {
+                burned = Some(self.ledger.burn(&lease, self.now));
+            }
+            Asked::Verdict(_) | Asked::Lease(_) => {}
+        }
+        if let Some(one) = self.operation(nth) {
+            (one.decided, one.burned) = (decided, burned);
+        }
+        Vec::new()
+    }
+
+    fn answer(&mut self, nth: usize) -> Vec<Effect> {
+        let Some(one) = self.operation(nth).cloned() else { return Vec::new() };
+        let (now, plan) = (self.now, one.plan);
+        match (one.decided, one.burned, self.ledger.finish_of(plan)) {
+            (None, None, _) => Vec::new(),
+            (Some(Some(decision)), _, _) => {
+                self.drop_operation(nth);
+                // Another approver may have closed the request meanwhile.
+                self.core.decided(now, plan, decision).unwrap_or_default()
+            }
+            (Some(None), _, _) | (_, Some(false), _) => {
+                self.drop_operation(nth);
+                // A refusal can mean that the ledger knows more.
+                self.core.lost(plan);
+                Vec::new()
+            }
+            (_, Some(true), _) if !one.told => {
+                self.operation(nth).unwrap().told = true;
+                self.core.burned(now, plan).unwrap_or_default()
+            }
+            (_, Some(true), Some(finish)) => {
+                self.drop_operation(nth);
+                self.core.finished(now, plan, finish).unwrap_or_default()
+            }
+            (_, Some(true), None) => Vec::new(),
+        }
+    }
+
+    fn reconcile(&mut self) -> Vec<Effect> {
+        let mut effects = self.learn_epoch();
+        for plan in self.core.unreconciled() {
+            let view = self.ledger.view(plan, self.now);
+            effects.extend(self.core.reconcile(self.now, plan, view).unwrap());
+        }
+        effects
+    }
+
+    fn restart_front(&mut self) {
+        self.operations.clear();
+        let memory = Memory {
+            requests: self.stored.values().cloned().collect(),
+            codes: self.stored.values().map(|one| (one.created_at, one.code)).collect(),
+        };
+        self.core = Lifecycle::restore(Limits::default(), memory);
+        self.learn_epoch();
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        let mut durable = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Persist(request) => {
+                    self.check_history(&request);
+                    durable.push(request.digest);
+                    self.stored.insert(request.digest, Request::clone(&request));
+                }
+                Effect::Changed(request) => {
+                    assert!(durable.contains(&request.digest), "told before it was stored");
+                }
+                Effect::ForgetStdin(plan) => assert!(!self.stored[&plan].is_open()),
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_order_of_answers_crashes_and_reboots_breaks_a_promise(
+        steps in proptest::collection::vec(step(), 1..80),
+    ) {
+        let mut world = World::new();
+        for step in &steps {
+            world.run(step);
+            world.check();
+        }
+    }
+
+    #[test]
+    fn a_restart_from_what_is_stored_ends_where_going_on_ends(
+        steps in proptest::collection::vec(step(), 1..60),
+    ) {
+        let mut world = World::new();
+        for step in &steps {
+            world.run(step);
+            if world.crashing {
+                continue;
+            }
+            let mut restarted = world.clone();
+            restarted.restart_front();
+            prop_assert_eq!(world.clone().settled(), restarted.settled());
+        }
+    }
+}
