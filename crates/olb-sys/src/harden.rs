@@ -71,14 +71,15 @@ pub fn effective_uid() -> u32 {
     unistd::geteuid().as_raw()
 }
 
-/// Turns `SIGTERM` and `SIGINT` into a descriptor that becomes readable.
+/// Turns `SIGTERM`, `SIGINT` and `SIGHUP` into a descriptor that becomes readable.
 ///
-/// Both are blocked in this thread and in every thread it starts later: call it first.
+/// They are blocked in this thread and in every thread it starts later: call it first.
 ///
 /// # Errors
 /// Out of descriptors.
 pub fn termination_fd() -> io::Result<OwnedFd> {
-    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+    let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+    let signals: SigSet = signals.into_iter().collect();
     signals.thread_block()?;
     let fd = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     Ok(fd.into())

@@ -8,7 +8,7 @@
 
 pub mod account;
 #[allow(unsafe_code, reason = "adopts the descriptors systemd passed")]
-pub mod activation;
+mod activation;
 #[allow(unsafe_code, reason = "runs between clone and execve, raw system calls only")]
 mod child;
 pub mod clock;
@@ -16,6 +16,7 @@ pub mod file;
 pub mod harden;
 pub mod memfd;
 pub mod operand;
+pub mod other;
 pub mod path;
 pub mod peer;
 pub mod pipe;
@@ -26,4 +27,7 @@ mod raw;
 pub mod socket;
 #[allow(unsafe_code, reason = "clone on an own stack")]
 pub mod spawn;
+#[cfg(test)]
+#[allow(unsafe_code, reason = "tests act as other users and set attributes")]
+mod testing;
 mod walk;

@@ -177,18 +177,20 @@ pub(crate) fn set_default(signal: libc::c_int) {
     unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 
-/// Soft and hard limit of another process (`0` = this one), or `None` where it may not be read.
-pub(crate) fn limits_of(pid: libc::pid_t, resource: u32) -> Option<libc::rlimit64> {
-    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: reads into `limit`, sets nothing.
+/// A resource limit as the kernel has it on every platform: 64 bits each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct Limit {
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
+}
+
+/// The limit of a process (`0` = this one), or `None` where it may not be read.
+pub(crate) fn limit_of(pid: libc::pid_t, resource: u32) -> Option<Limit> {
+    let mut limit = Limit { soft: 0, hard: 0 };
+    // SAFETY: reads into `limit`, which is laid out as the kernel's rlimit64; sets nothing.
     let result = unsafe {
-        libc::syscall(
-            libc::SYS_prlimit64,
-            pid,
-            resource,
-            std::ptr::null::<libc::rlimit64>(),
-            &raw mut limit,
-        )
+        libc::syscall(libc::SYS_prlimit64, pid, resource, std::ptr::null::<Limit>(), &raw mut limit)
     };
     (result == 0).then_some(limit)
 }
@@ -197,6 +199,24 @@ pub(crate) fn limits_of(pid: libc::pid_t, resource: u32) -> Option<libc::rlimit6
 pub(crate) fn signal_group(group: libc::pid_t, signal: libc::c_int) -> io::Result<()> {
     // SAFETY: kill touches no memory.
     checked(unsafe { libc::killpg(group, signal) }).map(drop)
+}
+
+/// A descriptor for the process that has this number now.
+pub(crate) fn open_pidfd(pid: libc::pid_t) -> io::Result<OwnedFd> {
+    // SAFETY: takes two numbers and touches no memory.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = libc::c_int::try_from(fd).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    // SAFETY: a new descriptor (close-on-exec by definition) that nobody owns yet.
+    checked(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sends a signal to the process behind a pidfd.
+pub(crate) fn signal_pidfd(pidfd: BorrowedFd<'_>, signal: libc::c_int) -> io::Result<()> {
+    let info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: without a siginfo_t the call touches no memory.
+    let result =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Accepts one connection, close-on-exec.
