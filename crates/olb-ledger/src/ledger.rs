@@ -8,12 +8,13 @@ use olb_lease::{ChainHead, Cti, Epoch, Kid, PlanDigest, VerifiedLease};
 use rusqlite::params;
 
 use crate::error::LedgerError;
+use crate::job::{Class, Message, Task};
 use crate::tx::{Tx, to_db};
 use crate::types::{
     BurnCheck, BurnError, BurnedLease, Decision, DecisionResult, Finish, FinishError, Issued,
     Opened, Options, RequestRow,
 };
-use crate::writer::{Class, Message, Task};
+
 use crate::{burn, decide, open, read};
 
 /// The reason of a recorded refusal is cut to so many bytes.
@@ -200,7 +201,13 @@ impl Ledger {
         self.shared.stop();
     }
 
-    pub(crate) fn call<T: Send + 'static>(
+    /// The writer's queue, for tests that decide what shares a transaction.
+    #[cfg(test)]
+    pub(crate) fn queue(&self) -> &Sender<Message> {
+        &self.shared.queue
+    }
+
+    fn call<T: Send + 'static>(
         &self,
         class: Class,
         work: impl FnMut(&mut Tx<'_>) -> Result<T, LedgerError> + Send + 'static,

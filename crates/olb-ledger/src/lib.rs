@@ -20,6 +20,7 @@ mod burn;
 mod decide;
 mod error;
 mod file;
+mod job;
 mod ledger;
 mod open;
 mod read;
