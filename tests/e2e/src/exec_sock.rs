@@ -49,7 +49,7 @@ impl Iterator for Replies {
     fn next(&mut self) -> Option<Reply> {
         let datagram = match recv_datagram(self.socket.as_fd(), 1 << 20, 0) {
             Ok(datagram) => datagram,
-            Err(RecvError::End) => return None,
+            Err(RecvError::Eof) => return None,
             Err(error) => panic!("{error}"),
         };
         let (status, a, _) = split_reply(&datagram.bytes).expect("a reply");
