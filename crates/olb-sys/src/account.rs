@@ -59,3 +59,20 @@ fn complete(user: User) -> io::Result<Account> {
         name: user.name,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_found_by_name_and_by_number() {
+        let root = user_by_name("root").unwrap().unwrap();
+        assert_eq!((root.uid, root.gid), (0, 0));
+        assert!(root.groups.contains(&0));
+        assert_eq!(user_by_uid(0).unwrap().unwrap(), root);
+        assert_eq!(group_by_name("root").unwrap(), Some(0));
+        assert_eq!(user_by_name("no-such-user-here").unwrap(), None);
+        assert_eq!(user_by_uid(12_345).unwrap(), None);
+        assert_eq!(group_by_name("no-such-group-here").unwrap(), None);
+    }
+}

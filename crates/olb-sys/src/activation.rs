@@ -78,3 +78,36 @@ fn parse(pid: &str, count: &str, names: &str, own: u32) -> Result<Vec<String>, A
         Err(ActivationError::BadNames)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_told_apart_by_name() {
+        assert_eq!(parse("7", "2", "request:review", 7).unwrap(), ["request", "review"]);
+    }
+
+    #[test]
+    fn variables_of_another_process_mean_nothing() {
+        assert!(parse("8", "2", "request:review", 7).unwrap().is_empty());
+        assert!(parse("", "", "", 7).unwrap().is_empty());
+        assert!(parse("7", "0", "", 7).unwrap().is_empty());
+    }
+
+    #[test]
+    fn every_socket_needs_a_name() {
+        for (count, names) in [
+            ("2", "request"),
+            ("1", "request:review"),
+            ("1", ""),
+            ("2", "request:"),
+            ("1", "unknown"),
+        ] {
+            let result = parse("7", count, names, 7);
+            assert!(matches!(result, Err(ActivationError::BadNames)), "{count} {names}");
+        }
+        assert!(matches!(parse("7", "many", "a", 7), Err(ActivationError::BadCount)));
+        assert!(matches!(parse("7", "-1", "a", 7), Err(ActivationError::BadCount)));
+    }
+}

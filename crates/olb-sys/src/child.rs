@@ -9,6 +9,7 @@ use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use crate::raw::Limit;
 use crate::spawn::Stage;
 
 /// Number of resource limits on Linux.
@@ -32,7 +33,7 @@ pub(crate) struct Task {
     pub(crate) identity: Option<Ids>,
     pub(crate) umask: u32,
     pub(crate) cgroup_procs: Option<RawFd>,
-    pub(crate) limits: [Option<libc::rlimit64>; LIMITS],
+    pub(crate) limits: [Option<Limit>; LIMITS],
     pub(crate) reset_oom_score: bool,
     /// The failure, read by the parent afterwards; 0 is none.
     pub(crate) errno: AtomicI32,
@@ -51,11 +52,14 @@ pub(crate) struct Ids {
 struct Failure(i32, Stage);
 
 /// One raw system call; a macro because the calls differ in number and type of arguments.
+///
+/// Each argument is widened: a variadic `int` leaves the upper half of the register undefined, and
+/// some calls (`prctl`) look at all 64 bits.
 macro_rules! call {
     ($stage:expr, $number:expr $(, $argument:expr)*) => {
         // SAFETY: a raw system call with plain numbers, or pointers into `Task`, constants or this
         // stack frame, all of which outlive the call.
-        match unsafe { libc::syscall($number $(, $argument)*) } {
+        match unsafe { libc::syscall($number $(, $argument as libc::c_long)*) } {
             result if result >= 0 => Ok(result),
             // SAFETY: reads the errno of this very call; the parent thread, whose variable it is,
             // is suspended.
@@ -141,11 +145,11 @@ fn set_descriptors(task: &Task) -> Result<(), Failure> {
 fn reset_scheduling(task: &Task) {
     for (limit, resource) in task.limits.iter().zip(0_u32..) {
         if let Some(limit) = limit {
-            let old = ptr::null_mut::<libc::rlimit64>();
-            try_call!(libc::SYS_prlimit64, 0, resource, ptr::from_ref(limit), old);
+            reset_limit(resource, limit);
         }
     }
-    let normal = libc::sched_param { sched_priority: 0 };
+    // The kernel's sched_param is one int, the static priority; libc's differs on musl.
+    let normal: libc::c_int = 0;
     try_call!(libc::SYS_sched_setscheduler, 0, libc::SCHED_OTHER, &raw const normal);
     try_call!(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, 0);
     try_call!(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0);
@@ -157,6 +161,21 @@ fn reset_scheduling(task: &Task) {
             try_call!(libc::SYS_write, fd, c"0".as_ptr(), 1_usize);
             try_call!(libc::SYS_close, fd);
         }
+    }
+}
+
+/// A daemon without `CAP_SYS_RESOURCE` cannot raise a hard limit: then the soft one, as far as it
+/// goes.
+fn reset_limit(resource: u32, wanted: &Limit) {
+    let none = ptr::null_mut::<Limit>();
+    let set = libc::SYS_prlimit64;
+    if call!(Stage::Clone, set, 0, resource, ptr::from_ref(wanted), none).is_ok() {
+        return;
+    }
+    let mut own = Limit { soft: 0, hard: 0 };
+    if call!(Stage::Clone, set, 0, resource, none, &raw mut own).is_ok() {
+        own.soft = wanted.soft.min(own.hard);
+        try_call!(set, 0, resource, &raw const own, none);
     }
 }
 

@@ -54,3 +54,36 @@ fn parse_uuid(text: &str) -> Option<[u8; 16]> {
         .collect::<Option<_>>()?;
     bytes.try_into().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boot_clock_never_goes_back_and_wall_clock_is_past_2020() {
+        let first = boottime_ms();
+        assert!(first > 0);
+        assert!(boottime_ms() >= first);
+        assert!(unix_secs() > 1_577_836_800);
+    }
+
+    #[test]
+    fn boot_id_is_the_same_at_every_reading() {
+        assert_eq!(boot_id().unwrap(), boot_id().unwrap());
+        assert_ne!(boot_id().unwrap(), [0; 16]);
+    }
+
+    #[test]
+    fn only_a_uuid_is_taken_for_a_boot_id() {
+        let bytes = parse_uuid("00112233-4455-6677-8899-aabbccddeeff\n").unwrap();
+        assert_eq!((bytes[0], bytes[1], bytes[15]), (0x00, 0x11, 0xff));
+        for text in [
+            "",
+            "0011",
+            "00112233-4455-6677-8899-aabbccddeef",
+            "zz112233-4455-6677-8899-aabbccddeeff",
+        ] {
+            assert_eq!(parse_uuid(text), None, "{text}");
+        }
+    }
+}

@@ -152,8 +152,8 @@ pub fn terminal_owner() -> io::Result<Option<u32>> {
     let (major, minor) = (libc::major(device), libc::minor(device));
     let uevent = fs::read_to_string(format!("/sys/dev/char/{major}:{minor}/uevent"));
     let path = match (major, uevent) {
-        // Pseudo-terminals: majors 136 to 143 with 256 (or 2^20) terminals each.
-        (136..=143, _) => format!("/dev/pts/{}", (major - 136) * 256 + minor),
+        // Pseudo-terminals have one major number and sit in a file system of their own.
+        (136, _) => format!("/dev/pts/{minor}"),
         (_, Ok(text)) => match text.lines().find_map(|line| line.strip_prefix("DEVNAME=")) {
             Some(name) => format!("/dev/{name}"),
             None => return Err(io::Error::from(io::ErrorKind::NotFound)),
@@ -186,3 +186,6 @@ fn parse_terminal(stat: &[u8]) -> io::Result<Option<u64>> {
     let minor = packed & 0xff | packed >> 12 & 0xf_ff00;
     Ok(Some(libc::makedev(major, minor)))
 }
+
+#[cfg(test)]
+mod tests;

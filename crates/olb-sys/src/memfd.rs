@@ -50,3 +50,42 @@ pub fn read_all_at_most(fd: impl AsFd, max: usize) -> io::Result<Vec<u8>> {
     file.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    #[test]
+    fn sealed_file_reads_from_its_start_and_cannot_be_changed() {
+        let fd = sealed_memfd("test", b"hello").unwrap();
+        let mut file = File::from(fd.try_clone().unwrap());
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hello");
+        assert!(file.write_all(b"x").is_err());
+        assert!(file.set_len(0).is_err());
+        assert!(file.set_len(100).is_err());
+        // The offset is at the end now, which does not matter here.
+        assert_eq!(read_all_at_most(&fd, 5).unwrap(), b"hello");
+    }
+
+    #[test]
+    fn larger_files_are_refused_and_empty_ones_are_not() {
+        let fd = sealed_memfd("test", b"hello").unwrap();
+        assert_eq!(read_all_at_most(&fd, 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(read_all_at_most(sealed_memfd("test", b"").unwrap(), 0).unwrap(), b"");
+    }
+
+    #[test]
+    fn anything_but_a_memory_file_is_refused_without_reading() {
+        let (pipe, _writer) = crate::pipe::pipe().unwrap();
+        let error = read_all_at_most(&pipe, 10).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        let null = File::open("/dev/null").unwrap();
+        assert!(read_all_at_most(&null, 10).is_err());
+        let disk = File::open("/etc/passwd").unwrap();
+        assert!(read_all_at_most(&disk, 1 << 20).is_err());
+    }
+}

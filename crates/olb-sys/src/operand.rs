@@ -103,3 +103,6 @@ fn walk_to(cwd: BorrowedFd<'_>, name: &[u8], trusted: &[u32]) -> io::Result<Oper
         End::Reached => Operand::Changeable(name.to_vec()),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,8 +118,7 @@ fn open_canonical(path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
         .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     loop {
         match fcntl::openat2(AT_FDCWD, path, how) {
-            // EAGAIN: a rename or mount raced with the lookup.
-            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Err(Errno::EINTR) => {}
             result => return result,
         }
     }
@@ -187,3 +186,6 @@ pub fn only_trusted_can_change(canonical: &Path, trusted: &[u32]) -> io::Result<
         End::MagicLink | End::Foreign => false,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,3 +143,6 @@ fn check_uid_map(map: &str, uids: &[u32]) -> Result<(), MapError> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,3 +70,55 @@ fn require_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
 fn to_length(value: libc::c_int) -> io::Result<usize> {
     usize::try_from(value).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::socket::set_nonblocking;
+
+    #[test]
+    fn blocking_descriptors_are_refused_by_the_immediate_calls() {
+        let (reader, writer) = pipe().unwrap();
+        let error = read_now(&reader, &mut [0; 4]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(write_now(&writer, b"x").unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn ends_have_separate_modes_and_tell_empty_from_closed() {
+        let (reader, writer) = pipe().unwrap();
+        set_nonblocking(&reader, true).unwrap();
+        assert!(write_now(&writer, b"x").is_err(), "the write end stays in blocking mode");
+        assert_eq!(read_now(&reader, &mut [0; 4]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(writer);
+        assert_eq!(read_now(&reader, &mut [0; 4]).unwrap(), 0);
+    }
+
+    #[test]
+    fn tee_copies_without_consuming_and_never_waits() {
+        let (source, input) = pipe().unwrap();
+        let (output, sink) = pipe().unwrap();
+        for end in [&source, &input, &output] {
+            set_nonblocking(end, true).unwrap();
+        }
+        let error = tee_now(&source, &sink, 100).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "empty source");
+        write_now(&input, b"hello").unwrap();
+        assert_eq!(tee_now(&source, &sink, 100).unwrap(), 5);
+        let mut buffer = [0; 8];
+        assert_eq!(read_now(&source, &mut buffer).unwrap(), 5);
+        assert_eq!(read_now(&output, &mut buffer).unwrap(), 5);
+        assert_eq!(&buffer[..5], b"hello");
+        drop(input);
+        assert_eq!(tee_now(&source, &sink, 100).unwrap(), 0, "end of the source");
+        drop(output);
+        let error = tee_now(&source, &sink, 100).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn size_is_rounded_up_and_reported() {
+        let (reader, _writer) = pipe().unwrap();
+        assert_eq!(set_size(&reader, 200_000).unwrap(), 262_144);
+    }
+}

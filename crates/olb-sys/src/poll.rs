@@ -34,3 +34,23 @@ pub fn poll(fds: &mut [PollFd<'_>], timeout_ms: Option<u32>) -> io::Result<usize
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn ready_descriptors_are_counted_and_quiet_ones_are_not() {
+        let (quiet, _writer) = crate::pipe::pipe().unwrap();
+        let (ended, writer) = crate::pipe::pipe().unwrap();
+        drop(writer);
+        let wanted = PollFlags::POLLIN;
+        let mut fds = [PollFd::new(quiet.as_fd(), wanted), PollFd::new(ended.as_fd(), wanted)];
+        assert_eq!(poll(&mut fds, None).unwrap(), 1);
+        assert_eq!(fds[0].any(), Some(false));
+        assert!(fds[1].revents().unwrap().contains(PollFlags::POLLHUP));
+        assert_eq!(poll(&mut fds[..1], Some(0)).unwrap(), 0);
+    }
+}

@@ -15,6 +15,7 @@ use nix::sys::socket::{
 use nix::sys::stat::{self, Mode};
 use nix::unistd::{self, Uid};
 
+pub use crate::activation::{ActivationError, named_listeners};
 use crate::raw;
 
 /// Connections the kernel queues for us; more are refused or wait, by the kernel's rules.
@@ -75,12 +76,21 @@ fn listen(path: &Path, mode: u32, owner: Option<u32>, kind: SockType) -> io::Res
     let bound = socket::bind(fd.as_raw_fd(), &address);
     stat::umask(previous);
     bound?;
+    let serving = open_for(&fd, path, owner);
+    if serving.is_err() {
+        // The first failure is the one to report.
+        drop(fs::remove_file(path));
+    }
+    serving.map(|()| fd)
+}
+
+/// Nobody can connect before `listen`, so the owner comes first.
+fn open_for(fd: &OwnedFd, path: &Path, owner: Option<u32>) -> io::Result<()> {
     if let Some(uid) = owner {
         let flag = AtFlags::AT_SYMLINK_NOFOLLOW;
         unistd::fchownat(AT_FDCWD, path, Some(Uid::from_raw(uid)), None, flag)?;
     }
-    socket::listen(&fd, Backlog::new(BACKLOG)?)?;
-    Ok(fd)
+    Ok(socket::listen(fd, Backlog::new(BACKLOG)?)?)
 }
 
 /// Removes the socket file of a process that is gone.
@@ -272,3 +282,6 @@ pub fn local_path(fd: impl AsFd) -> Option<PathBuf> {
     let address: UnixAddr = socket::getsockname(fd.as_fd().as_raw_fd()).ok()?;
     address.path().map(Path::to_path_buf)
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::child::{self, LIMITS, Task};
 use crate::process::Child;
-use crate::raw;
+use crate::raw::{self, Limit};
 
 /// Bytes of stack for the child. It calls nothing but the kernel; 4 KiB would do.
 const STACK: usize = 32 * 1024;
@@ -271,7 +271,7 @@ impl Drop for SignalsBlocked {
 
 /// What is read once, because it does not change while the daemon runs.
 struct Defaults {
-    limits: [Option<libc::rlimit64>; LIMITS],
+    limits: [Option<Limit>; LIMITS],
     reset_oom_score: bool,
 }
 
@@ -286,22 +286,22 @@ fn defaults() -> &'static Defaults {
 
 /// The limits of PID 1, as every service of the host starts from; soft values as login shells have
 /// them where PID 1 raises its own. Where PID 1 may not be asked (daemon not root) ours stay.
-fn default_limits() -> [Option<libc::rlimit64>; LIMITS] {
+fn default_limits() -> [Option<Limit>; LIMITS] {
     let mut limits = [None; LIMITS];
     for (limit, resource) in limits.iter_mut().zip(0..) {
-        *limit = raw::limits_of(1, resource);
+        *limit = raw::limit_of(1, resource);
     }
     cap_soft(&mut limits, libc::RLIMIT_NOFILE as usize, 1_024);
     cap_soft(&mut limits, libc::RLIMIT_CORE as usize, 0);
     limits
 }
 
-fn cap_soft(limits: &mut [Option<libc::rlimit64>; LIMITS], resource: usize, cap: u64) {
-    let own = u32::try_from(resource).ok().and_then(|number| raw::limits_of(0, number));
+fn cap_soft(limits: &mut [Option<Limit>; LIMITS], resource: usize, cap: u64) {
+    let own = u32::try_from(resource).ok().and_then(|number| raw::limit_of(0, number));
     if let Some(slot) = limits.get_mut(resource) {
-        *slot = slot.or(own).map(|limit| libc::rlimit64 {
-            rlim_cur: limit.rlim_max.min(cap),
-            rlim_max: limit.rlim_max,
-        });
+        *slot = slot.or(own).map(|limit| Limit { soft: limit.hard.min(cap), hard: limit.hard });
     }
 }
+
+#[cfg(test)]
+mod tests;

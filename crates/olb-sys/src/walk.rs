@@ -22,7 +22,7 @@ use crate::raw;
 const MAX_LINKS: usize = 40;
 
 /// File systems served by a user's process or by another host: owner and mode mean nothing there.
-const FOREIGN: [u32; 10] = [
+const FOREIGN: [u32; 11] = [
     0x6573_5546, // FUSE
     0x0000_0187, // autofs: the name turns into another file system when it is used
     0x0000_6969, // NFS
@@ -32,6 +32,7 @@ const FOREIGN: [u32; 10] = [
     0x0102_1997, // 9P
     0x00c3_6400, // Ceph
     0x5346_414f, // AFS (OpenAFS)
+    0x6b41_4653, // AFS (kernel)
     0x7375_7245, // Coda
 ];
 const PROCFS: u32 = 0x0000_9fa0;
@@ -105,7 +106,8 @@ impl<'a> Walk<'a> {
         trusted: &'a [u32],
     ) -> io::Result<(Self, End)> {
         let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
-        let path = fcntl::readlinkat(AT_FDCWD, link.as_str())?;
+        // Another error than "not found", which would speak of the word, not of /proc.
+        let path = fcntl::readlinkat(AT_FDCWD, link.as_str()).map_err(|_| Errno::EIO)?;
         let mut walk = Self::from_root(trusted)?;
         let end = match walk.go(path.as_bytes()) {
             Ok(end) => end,
@@ -118,6 +120,7 @@ impl<'a> Walk<'a> {
             walk.fd = directory.try_clone_to_owned()?;
             walk.stat = stat;
             walk.kind = statfs::fstatfs(directory)?.filesystem_type();
+            walk.names.clear();
             walk.is_changeable = true;
         }
         Ok((walk, end))
@@ -256,7 +259,8 @@ impl<'a> Walk<'a> {
         }
         // The descriptor is O_PATH, which the f-variants of getxattr refuse.
         let path = CString::new(format!("/proc/self/fd/{}", self.fd.as_fd().as_raw_fd()))?;
-        raw::has_attribute(&path, c"system.posix_acl_access")
+        // No answer (no /proc, say) is no proof.
+        Ok(raw::has_attribute(&path, c"system.posix_acl_access").unwrap_or(true))
     }
 }
 
