@@ -192,6 +192,7 @@ mod tests {
         }
     }
 
+    // [I-1]
     #[test]
     fn request_id_refuses_other_spellings() {
         let good = RequestId([0xff; 16]).to_string();
@@ -207,6 +208,7 @@ mod tests {
         }
     }
 
+    // [I-2]
     #[test]
     fn hex_round_trips_and_refuses_upper_case() {
         let kid = Kid([0, 1, 0x7f, 0x80, 0xfe, 0xff, 0x0a, 0xa0]);

@@ -9,7 +9,15 @@ use super::{folder, top, write_if_asked};
 
 /// Lines whose test belongs to a crate that does not name them yet. A line leaves this list when a
 /// test cites it; the list can only become shorter without somebody noticing.
-const AWAITED: &[&str] = &[];
+#[rustfmt::skip]
+const AWAITED: &[&str] = &[
+    "K-5", "T-1", "T-2", "T-3", "T-4", "T-5", "R-20", "R-21", "X-1", "X-2", "X-3", "X-4", "X-5",
+    "X-6", "X-7", "X-8", "X-9", "X-20", "X-21", "X-22", "X-23", "X-24", "X-25", "X-26", "X-27",
+    "X-28", "X-29", "X-40", "X-41", "X-42", "X-43", "X-44", "X-45", "X-46", "X-47", "X-48",
+    "X-49", "X-50", "X-51", "X-52", "X-53", "X-60", "X-61", "X-70", "X-71", "X-72", "X-73",
+    "X-74", "X-75", "X-76", "X-77", "X-78", "F-1", "F-2", "F-3", "F-4", "F-5", "F-6", "F-7",
+    "F-8",
+];
 
 /// The ids that SPEC.md gives: each stands in brackets at the start of an item of a list.
 fn specified() -> BTreeSet<String> {

@@ -8,9 +8,9 @@ use super::diagnostic::notation;
 use super::fixture::{self, approver, audit, issuer, lease, payload, plan, receipt, verdict};
 use super::{top, writing};
 
-/// Hexadecimal in lines of 40 bytes.
+/// Hexadecimal in lines of 60 bytes.
 fn lines(bytes: &[u8]) -> String {
-    bytes.chunks(40).map(|line| crate::id::hex(line) + "\n").collect()
+    bytes.chunks(60).map(|line| crate::id::hex(line) + "\n").collect()
 }
 
 fn sealed(name: &'static str, bytes: &[u8], inside: &[Vec<u8>]) -> (&'static str, String) {
