@@ -110,4 +110,21 @@ mod tests {
         assert!(matches!(parse("7", "many", "a", 7), Err(ActivationError::BadCount)));
         assert!(matches!(parse("7", "-1", "a", 7), Err(ActivationError::BadCount)));
     }
+
+    #[test]
+    fn passed_descriptors_are_taken_once() {
+        crate::testing::assert_passes_alone("activation::tests::alone_takes_descriptors");
+    }
+
+    #[test]
+    #[ignore = "needs descriptor 3; started by passed_descriptors_are_taken_once"]
+    fn alone_takes_descriptors() {
+        use std::os::fd::AsRawFd;
+        let taken = named_listeners().unwrap();
+        assert_eq!(taken.len(), 1);
+        assert_eq!((taken[0].0.as_str(), taken[0].1.as_raw_fd()), ("request", 3));
+        let flags = fcntl::fcntl(&taken[0].1, FcntlArg::F_GETFD).unwrap();
+        assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
+        assert!(matches!(named_listeners(), Err(ActivationError::Taken)));
+    }
 }

@@ -93,3 +93,97 @@ pub fn raise_nofile() -> io::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::poll::{PollFd, PollFlags, poll};
+    use crate::testing::{self, STRANGER};
+
+    #[test]
+    fn dropped_privileges_cannot_be_regained() {
+        if testing::is_root("dropping privileges") {
+            testing::assert_passes_alone("harden::tests::alone_drops_privileges");
+        }
+    }
+
+    #[test]
+    #[ignore = "changes the whole process; started by dropped_privileges_cannot_be_regained"]
+    fn alone_drops_privileges() {
+        assert!(drop_privileges(0, STRANGER).is_err(), "root is no lower privilege");
+        drop_privileges(STRANGER, STRANGER).unwrap();
+        assert_eq!(effective_uid(), STRANGER);
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        assert!(status.contains("Uid:\t12345\t12345\t12345\t12345"), "{status}");
+        assert!(status.contains("Gid:\t12345\t12345\t12345\t12345"), "{status}");
+        assert!(status.contains("CapPrm:\t0000000000000000"), "{status}");
+        assert!(unistd::setuid(Uid::from_raw(0)).is_err());
+    }
+
+    #[test]
+    fn ordinary_user_cannot_drop_to_somebody_else() {
+        if testing::is_root("foreign user") {
+            testing::assert_passes_alone("harden::tests::alone_fails_to_drop_twice");
+        }
+    }
+
+    #[test]
+    #[ignore = "changes the whole process; started by ordinary_user_cannot_drop_to_somebody_else"]
+    fn alone_fails_to_drop_twice() {
+        drop_privileges(STRANGER, STRANGER).unwrap();
+        assert!(drop_privileges(STRANGER + 1, STRANGER + 1).is_err());
+        assert_eq!(effective_uid(), STRANGER);
+    }
+
+    #[test]
+    fn daemon_settings_take_effect() {
+        testing::assert_passes_alone("harden::tests::alone_hardens_itself");
+    }
+
+    #[test]
+    #[ignore = "changes the whole process; started by daemon_settings_take_effect"]
+    fn alone_hardens_itself() {
+        no_dumps().unwrap();
+        assert!(!prctl::get_dumpable().unwrap());
+        assert_eq!(getrlimit(Resource::RLIMIT_CORE).unwrap().0, 0);
+        raise_nofile().unwrap();
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        assert_eq!(soft, hard);
+        private_umask();
+        assert_eq!(stat::umask(Mode::from_bits_truncate(0o077)).bits(), 0o077);
+    }
+
+    #[test]
+    fn termination_is_a_readable_descriptor_and_not_the_end() {
+        testing::assert_passes_alone("harden::tests::alone_is_terminated");
+    }
+
+    #[test]
+    #[ignore = "changes the whole process; started by termination_is_a_readable_descriptor_and_not_the_end"]
+    fn alone_is_terminated() {
+        let fd = termination_fd().unwrap();
+        let mut waiting = [PollFd::new(std::os::fd::AsFd::as_fd(&fd), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut waiting, Some(0)).unwrap(), 0);
+        nix::sys::signal::raise(Signal::SIGTERM).unwrap();
+        assert_eq!(poll(&mut waiting, None).unwrap(), 1);
+    }
+
+    #[test]
+    fn broken_pipe_ends_a_program_again_once_restored() {
+        let output = std::os::unix::process::ExitStatusExt::signal(
+            &testing::alone("harden::tests::alone_writes_to_nobody").output().unwrap().status,
+        );
+        assert_eq!(output, Some(libc::SIGPIPE));
+    }
+
+    #[test]
+    #[ignore = "ends the process; started by broken_pipe_ends_a_program_again_once_restored"]
+    fn alone_writes_to_nobody() {
+        restore_sigpipe();
+        let (reader, writer) = crate::pipe::pipe().unwrap();
+        drop(reader);
+        unistd::write(&writer, b"x").unwrap();
+    }
+}

@@ -14,6 +14,7 @@ mod child;
 pub mod clock;
 pub mod file;
 pub mod harden;
+mod limits;
 pub mod memfd;
 pub mod operand;
 pub mod other;

@@ -1,9 +1,9 @@
 //! Local sockets: listening, connecting, and passing descriptors without leaking any.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -49,7 +49,6 @@ pub enum RecvError {
 
 /// Listens on a `SOCK_STREAM` socket at `path`, created with `mode`.
 ///
-/// The process-wide umask is set for the moment of the bind: call this before starting threads.
 /// A socket file left by a dead process is replaced; one in use is not.
 ///
 /// # Errors
@@ -72,11 +71,11 @@ fn listen(path: &Path, mode: u32, owner: Option<u32>, kind: SockType) -> io::Res
     let address = UnixAddr::new(path)?;
     remove_stale(path, &address, kind)?;
     let fd = new_socket(kind)?;
-    let previous = stat::umask(Mode::from_bits_truncate(!mode & 0o777));
-    let bound = socket::bind(fd.as_raw_fd(), &address);
-    stat::umask(previous);
-    bound?;
-    let serving = open_for(&fd, path, owner);
+    // Linux creates the file with the mode of the socket, less the umask: it is never more open
+    // than asked for, without touching the umask of other threads.
+    stat::fchmod(&fd, Mode::from_bits_truncate(mode))?;
+    socket::bind(fd.as_raw_fd(), &address)?;
+    let serving = open_for(&fd, path, mode, owner);
     if serving.is_err() {
         // The first failure is the one to report.
         drop(fs::remove_file(path));
@@ -84,12 +83,13 @@ fn listen(path: &Path, mode: u32, owner: Option<u32>, kind: SockType) -> io::Res
     serving.map(|()| fd)
 }
 
-/// Nobody can connect before `listen`, so the owner comes first.
-fn open_for(fd: &OwnedFd, path: &Path, owner: Option<u32>) -> io::Result<()> {
+/// Nobody can connect before `listen`, so owner and full mode come first.
+fn open_for(fd: &OwnedFd, path: &Path, mode: u32, owner: Option<u32>) -> io::Result<()> {
     if let Some(uid) = owner {
         let flag = AtFlags::AT_SYMLINK_NOFOLLOW;
         unistd::fchownat(AT_FDCWD, path, Some(Uid::from_raw(uid)), None, flag)?;
     }
+    fs::set_permissions(path, Permissions::from_mode(mode))?;
     Ok(socket::listen(fd, Backlog::new(BACKLOG)?)?)
 }
 

@@ -10,12 +10,11 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use crate::child::{self, LIMITS, Task};
+use crate::child::{self, Task};
+use crate::limits;
 use crate::process::Child;
-use crate::raw::{self, Limit};
 
 /// Bytes of stack for the child. It calls nothing but the kernel; 4 KiB would do.
 const STACK: usize = 32 * 1024;
@@ -124,7 +123,7 @@ pub struct SpawnError {
 pub fn spawn(command: &Spawn<'_>) -> Result<Child, SpawnError> {
     let argv = pointers(command.argv);
     let envp = pointers(command.envp);
-    let defaults = defaults();
+    let defaults = limits::defaults();
     let task = Task {
         path: command.path.as_ptr(),
         argv: argv.as_ptr(),
@@ -266,40 +265,6 @@ impl Drop for SignalsBlocked {
                 mem::size_of::<u64>(),
             );
         }
-    }
-}
-
-/// What is read once, because it does not change while the daemon runs.
-struct Defaults {
-    limits: [Option<Limit>; LIMITS],
-    reset_oom_score: bool,
-}
-
-fn defaults() -> &'static Defaults {
-    static DEFAULTS: OnceLock<Defaults> = OnceLock::new();
-    DEFAULTS.get_or_init(|| {
-        raw::keep_exit_statuses();
-        let score = std::fs::read("/proc/self/oom_score_adj").unwrap_or_default();
-        Defaults { limits: default_limits(), reset_oom_score: score.trim_ascii() != b"0" }
-    })
-}
-
-/// The limits of PID 1, as every service of the host starts from; soft values as login shells have
-/// them where PID 1 raises its own. Where PID 1 may not be asked (daemon not root) ours stay.
-fn default_limits() -> [Option<Limit>; LIMITS] {
-    let mut limits = [None; LIMITS];
-    for (limit, resource) in limits.iter_mut().zip(0..) {
-        *limit = raw::limit_of(1, resource);
-    }
-    cap_soft(&mut limits, libc::RLIMIT_NOFILE as usize, 1_024);
-    cap_soft(&mut limits, libc::RLIMIT_CORE as usize, 0);
-    limits
-}
-
-fn cap_soft(limits: &mut [Option<Limit>; LIMITS], resource: usize, cap: u64) {
-    let own = u32::try_from(resource).ok().and_then(|number| raw::limit_of(0, number));
-    if let Some(slot) = limits.get_mut(resource) {
-        *slot = slot.or(own).map(|limit| Limit { soft: limit.hard.min(cap), hard: limit.hard });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::fs::{self, Permissions};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -16,9 +17,14 @@ pub(crate) const STRANGER: u32 = 12_345;
 pub(crate) fn is_root(test: &str) -> bool {
     let is_root = nix::unistd::geteuid().is_root();
     if !is_root {
-        eprintln!("SKIPPED {test}: it needs root to act as several users");
+        say(&format!("SKIPPED {test}: it needs root to act as several users"));
     }
     is_root
+}
+
+/// Written past the test runner, which would hide what a passing test prints.
+fn say(text: &str) {
+    writeln!(std::io::stderr(), "{text}").unwrap();
 }
 
 /// A directory whose whole path only root can change, searchable by all.
@@ -81,7 +87,37 @@ pub(crate) fn grant_by_acl(path: &Path, uid: u32) -> bool {
         libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
     };
     if result != 0 {
-        eprintln!("SKIPPED in part: no access control lists on this file system");
+        say("SKIPPED in part: no access control lists on this file system");
     }
     result == 0
+}
+
+/// Root's directory with root's `safe`, a stranger's `evil`, and a stranger's directory `theirs`
+/// that holds root's `kept`.
+pub(crate) fn tree() -> TempDir {
+    let directory = root_directory();
+    let base = directory.path();
+    file(&base.join("safe"), 0o644, 0);
+    file(&base.join("evil"), 0o644, STRANGER);
+    fs::create_dir(base.join("theirs")).unwrap();
+    file(&base.join("theirs/kept"), 0o644, 0);
+    std::os::unix::fs::chown(base.join("theirs"), Some(STRANGER), None).unwrap();
+    directory
+}
+
+/// A command that runs one ignored test of this binary in a process of its own, because it changes
+/// the whole process.
+pub(crate) fn alone(test: &str) -> std::process::Command {
+    let mut command = std::process::Command::new("/bin/sh");
+    let script = r#"exec 3</dev/null; LISTEN_PID=$$ exec "$0" --exact "$1" --ignored"#;
+    command.args(["-c", script]).arg(std::env::current_exe().unwrap()).arg(test);
+    command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "request");
+    command
+}
+
+/// Runs it and wants it to have run and passed.
+pub(crate) fn assert_passes_alone(test: &str) {
+    let output = alone(test).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }

@@ -272,3 +272,26 @@ fn open_root() -> io::Result<OwnedFd> {
 pub(crate) fn is_absent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_foreign_file_systems_are_the_kernels() {
+        for kind in [
+            statfs::FUSE_SUPER_MAGIC,
+            statfs::AUTOFS_SUPER_MAGIC,
+            statfs::NFS_SUPER_MAGIC,
+            statfs::SMB_SUPER_MAGIC,
+            statfs::CODA_SUPER_MAGIC,
+            statfs::AFS_SUPER_MAGIC,
+        ] {
+            assert!(is_foreign(kind), "{kind:?}");
+        }
+        for kind in [statfs::EXT4_SUPER_MAGIC, statfs::TMPFS_MAGIC, statfs::PROC_SUPER_MAGIC] {
+            assert!(!is_foreign(kind), "{kind:?}");
+        }
+        assert!(is_procfs(statfs::PROC_SUPER_MAGIC) && !is_procfs(statfs::TMPFS_MAGIC));
+    }
+}

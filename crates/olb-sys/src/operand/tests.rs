@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::*;
 use crate::path::open_directory;
-use crate::testing::{self, STRANGER, chmod, file};
+use crate::testing::{self, STRANGER, chmod, file, tree};
 
 const ROOT: &[u32] = &[0];
 
@@ -17,19 +17,6 @@ fn check(cwd: &Path, word: &str) -> Operand {
 
 fn changeable(name: &str) -> Operand {
     Operand::Changeable(name.as_bytes().to_vec())
-}
-
-/// Root's directory with root's `safe`, a stranger's `evil`, and a stranger's directory `theirs`
-/// that holds root's `kept`.
-fn tree() -> tempfile::TempDir {
-    let directory = testing::root_directory();
-    let base = directory.path();
-    file(&base.join("safe"), 0o644, 0);
-    file(&base.join("evil"), 0o644, STRANGER);
-    fs::create_dir(base.join("theirs")).unwrap();
-    file(&base.join("theirs/kept"), 0o644, 0);
-    chown(base.join("theirs"), Some(STRANGER), None).unwrap();
-    directory
 }
 
 #[test]

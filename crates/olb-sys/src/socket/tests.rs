@@ -185,6 +185,8 @@ fn socket_of_a_dead_process_is_replaced_and_a_live_one_is_not() {
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     // A live socket of another type is in use as well.
     assert_eq!(listen_stream(&path, 0o600).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    // Shut down as well: a command that another test is just starting may hold a copy.
+    socket::shutdown(first.as_raw_fd(), socket::Shutdown::Both).unwrap();
     drop(first);
     let second = listen_stream(&path, 0o600).unwrap();
     assert!(UnixStream::connect(&path).is_ok());
