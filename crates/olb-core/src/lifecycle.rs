@@ -70,14 +70,31 @@ struct Entry {
     request: Arc<Request>,
     /// Operations on it that the root half has not answered to the end.
     under_way: u32,
-    /// Whether the ledger is known to agree with it.
-    confirmed: bool,
+    agreement: Agreement,
+}
+
+/// Whether the ledger is known to hold the same about a request as this half does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Agreement {
+    /// It does.
+    Confirmed,
+    /// It may hold more: an answer was lost, or this process is new.
+    Doubted,
+    /// It is being asked, and nothing happened to the request since.
+    Asked,
 }
 
 impl Entry {
     /// Whether this half may end it: nothing is under way that could contradict.
     fn is_idle(&self) -> bool {
-        self.confirmed && self.under_way == 0 && self.request.is_open()
+        self.agreement == Agreement::Confirmed && self.under_way == 0 && self.request.is_open()
+    }
+
+    /// Something happened: what the ledger was asked before says nothing about it.
+    fn disturb(&mut self) {
+        if self.agreement == Agreement::Asked {
+            self.agreement = Agreement::Doubted;
+        }
     }
 }
 
@@ -117,7 +134,8 @@ impl Lifecycle {
             if !request.is_open() {
                 this.finished.push_back(digest);
             }
-            this.entries.insert(digest, Entry { request, under_way: 0, confirmed: false });
+            this.entries
+                .insert(digest, Entry { request, under_way: 0, agreement: Agreement::Doubted });
         }
         this.forget_finished();
         this

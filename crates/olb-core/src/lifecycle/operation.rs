@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use olb_lease::{PlanDigest, VerdictKind};
 
-use super::{Effect, Lifecycle, Viewer};
+use super::{Agreement, Effect, Lifecycle, Viewer};
 use crate::decision::{Change, Decision, Finish, LedgerView, verdict_event};
 use crate::reject::Reject;
 use crate::request::{BROKER_RESTARTED, LEASE_UNUSED, Request};
@@ -29,6 +29,7 @@ impl Lifecycle {
             Step::To(_) | Step::Same => {}
             Step::Refused => return Err(Reject::NotDecidable { request }),
         }
+        entry.disturb();
         entry.under_way = entry.under_way.saturating_add(1);
         Ok(request)
     }
@@ -50,7 +51,6 @@ impl Lifecycle {
             return Err(Reject::Mismatch);
         }
         let changed = self.advance(now, plan, Change::Decide(decision))?;
-        self.confirm(plan);
         Ok(if changed { self.report(plan) } else { Vec::new() })
     }
 
@@ -74,6 +74,7 @@ impl Lifecycle {
             return Err(Reject::NotPresentable { request });
         }
         if let Some(entry) = self.entries.get_mut(&plan) {
+            entry.disturb();
             entry.under_way = entry.under_way.saturating_add(1);
         }
         Ok(request)
@@ -84,6 +85,9 @@ impl Lifecycle {
     /// # Errors
     /// [`Reject::InvalidTransition`] where the request was not approved.
     pub fn burned(&mut self, now: u64, plan: PlanDigest) -> Result<Vec<Effect>, Reject> {
+        if let Some(entry) = self.entries.get_mut(&plan) {
+            entry.disturb();
+        }
         let changed = self.advance(now, plan, Change::Burn)?;
         Ok(if changed { self.report(plan) } else { Vec::new() })
     }
@@ -104,7 +108,6 @@ impl Lifecycle {
             return Err(Reject::Mismatch);
         }
         let changed = self.advance(now, plan, Change::Finish(finish))?;
-        self.confirm(plan);
         Ok(if changed { self.report(plan) } else { Vec::new() })
     }
 
@@ -112,6 +115,7 @@ impl Lifecycle {
     /// that the ledger knows more than this half, it is [`Self::lost`] that has to be called.
     pub fn refused(&mut self, plan: PlanDigest) {
         if let Some(entry) = self.entries.get_mut(&plan) {
+            entry.disturb();
             entry.under_way = entry.under_way.saturating_sub(1);
         }
     }
@@ -121,20 +125,29 @@ impl Lifecycle {
     pub fn lost(&mut self, plan: PlanDigest) {
         self.refused(plan);
         if let Some(entry) = self.entries.get_mut(&plan) {
-            entry.confirmed = false;
+            entry.agreement = Agreement::Doubted;
         }
     }
 
-    /// The open requests on which the ledger has to be asked.
+    /// The open requests on which the ledger has to be asked now, one round at a time; each answer
+    /// goes to [`Self::reconcile`]. To be called at start, when the root half can be reached again,
+    /// and after an operation that was lost.
     #[must_use]
-    pub fn unreconciled(&self) -> Vec<PlanDigest> {
-        let open = self.entries.values().filter(|entry| entry.request.is_open());
-        open.filter(|entry| !entry.confirmed).map(|entry| entry.request.digest).collect()
+    pub fn unreconciled(&mut self) -> Vec<PlanDigest> {
+        let doubted = self
+            .entries
+            .values_mut()
+            .filter(|entry| entry.request.is_open() && entry.agreement != Agreement::Confirmed);
+        let asked = doubted.map(|entry| {
+            entry.agreement = Agreement::Asked;
+            entry.request.digest
+        });
+        asked.collect()
     }
 
     /// Takes the ledger's word on a request; a plan that is not known is no concern. To be called
-    /// after [`Self::epoch_is`]. A run that goes on without an operation of ours stays
-    /// unreconciled.
+    /// after [`Self::epoch_is`]. A request stays unreconciled where something happened to it since
+    /// the ledger was asked, or where a run goes on without an operation of ours.
     ///
     /// # Errors
     /// [`Reject::Mismatch`] where the view is another plan's.
@@ -151,9 +164,9 @@ impl Lifecycle {
             return Err(Reject::Mismatch);
         }
         // What the view does not hold means something only if nothing happened since it was asked.
-        let complete = !entry.confirmed && entry.under_way == 0;
+        let complete = entry.agreement == Agreement::Asked && entry.under_way == 0;
         let usable = view.decision.as_ref().is_some_and(|decision| decision.lease.is_some());
-        let (known, burned) = (view.decision.is_some(), view.burned);
+        let burned = view.burned;
         let mut changed = false;
         if let Some(decision) = view.decision {
             changed |= self.catch_up(now, plan, Change::Decide(decision));
@@ -165,9 +178,7 @@ impl Lifecycle {
             changed |= self.catch_up(now, plan, Change::Finish(finish));
         }
         if complete {
-            changed |= self.give_up(now, plan, known && usable, burned);
-        }
-        if self.by_plan(&plan).is_some_and(|request| request.state != State::Executing) {
+            changed |= self.give_up(now, plan, usable, burned);
             self.confirm(plan);
         }
         Ok(if changed { self.report(plan) } else { Vec::new() })
@@ -210,9 +221,11 @@ impl Lifecycle {
         }
     }
 
+    /// The ledger agrees; but the end of a run that nobody waits for has to be asked for again.
     fn confirm(&mut self, plan: PlanDigest) {
         if let Some(entry) = self.entries.get_mut(&plan) {
-            entry.confirmed = true;
+            let running = entry.request.state == State::Executing;
+            entry.agreement = if running { Agreement::Doubted } else { Agreement::Confirmed };
         }
     }
 

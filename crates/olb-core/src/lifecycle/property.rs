@@ -10,7 +10,7 @@ use olb_lease::{Outcome, PlanDigest, VerdictKind, sha256};
 use proptest::prelude::*;
 
 use super::*;
-use crate::decision::Decision;
+use crate::decision::{Decision, LedgerView};
 use crate::sample;
 use ledger::{Ledger, plan_of};
 
@@ -54,6 +54,9 @@ enum Step {
     Wait {
         secs: u64,
     },
+    /// The ledger is asked on everything that is in doubt.
+    Ask,
+    /// Its answers arrive.
     Reconcile,
     RestartFront,
     /// The front dies in the next step, before its effects.
@@ -86,7 +89,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (at(), outcome).prop_map(|(operation, outcome)| Step::End { operation, outcome }),
         1 => at().prop_map(|request| Step::Cancel { request }),
         2 => secs.prop_map(|secs| Step::Wait { secs }),
-        2 => Just(Step::Reconcile),
+        2 => Just(Step::Ask),
+        3 => Just(Step::Reconcile),
         1 => Just(Step::RestartFront),
         1 => Just(Step::CrashInNext),
         1 => any::<bool>().prop_map(|reboot| Step::RestartExecd { reboot }),
@@ -116,6 +120,7 @@ struct World {
     core: Lifecycle,
     ledger: Ledger,
     operations: Vec<Operation>,
+    views: Vec<(PlanDigest, LedgerView)>,
     stored: BTreeMap<PlanDigest, Request>,
     drawn: u8,
     crashing: bool,
@@ -129,6 +134,7 @@ impl World {
             core,
             ledger: Ledger::new(),
             operations: Vec::new(),
+            views: Vec::new(),
             stored: BTreeMap::new(),
             drawn: 0,
             crashing: false,
@@ -179,6 +185,7 @@ impl World {
                 self.now += secs;
                 self.core.tick(self.now)
             }
+            Step::Ask => self.ask(),
             Step::Reconcile => self.reconcile(),
             Step::RestartFront => {
                 self.restart_front();
@@ -296,17 +303,21 @@ impl World {
         }
     }
 
-    fn reconcile(&mut self) -> Vec<Effect> {
-        let mut effects = self.learn_epoch();
-        for plan in self.core.unreconciled() {
-            let view = self.ledger.view(plan, self.now);
-            effects.extend(self.core.reconcile(self.now, plan, view).unwrap());
-        }
+    fn ask(&mut self) -> Vec<Effect> {
+        let effects = self.learn_epoch();
+        let view = |plan| (plan, self.ledger.view(plan, self.now));
+        self.views = self.core.unreconciled().into_iter().map(view).collect();
         effects
+    }
+
+    fn reconcile(&mut self) -> Vec<Effect> {
+        let views = std::mem::take(&mut self.views).into_iter();
+        views.flat_map(|(plan, view)| self.core.reconcile(self.now, plan, view).unwrap()).collect()
     }
 
     fn restart_front(&mut self) {
         self.operations.clear();
+        self.views.clear();
         let memory = Memory {
             requests: self.stored.values().cloned().collect(),
             codes: self.stored.values().map(|one| (one.created_at, one.code)).collect(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use olb_lease::Plan;
 
-use super::{Effect, Entry, Lifecycle, is_recent};
+use super::{Agreement, Effect, Entry, Lifecycle, is_recent};
 use crate::matching::{CoolOffKey, MatchKey};
 use crate::reject::Reject;
 use crate::request::Request;
@@ -161,7 +161,8 @@ impl Lifecycle {
         let expires_at = now.saturating_add(self.limits.pending_secs);
         let request = Arc::new(Request::new(plan, bytes, code, now, expires_at));
         let digest = request.digest;
-        let entry = Entry { request: Arc::clone(&request), under_way: 0, confirmed: true };
+        let entry =
+            Entry { request: Arc::clone(&request), under_way: 0, agreement: Agreement::Confirmed };
         self.entries.insert(digest, entry);
         Ok(Submitted { request, how: SubmittedAs::New, effects: self.report(digest) })
     }

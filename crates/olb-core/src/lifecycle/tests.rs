@@ -338,9 +338,39 @@ fn a_run_that_a_replaced_ledger_does_not_know_ends_as_unknown() {
     let running = LedgerView { burned: true, ..LedgerView::default() };
     assert_eq!(bench.core.reconcile(NOW, request.digest, running), Ok(Vec::new()));
     assert_eq!(bench.core.unreconciled(), [request.digest]);
-    bench.core.reconcile(NOW, request.digest, LedgerView::default()).unwrap();
+    assert_eq!(bench.core.reconcile(NOW, request.digest, LedgerView::default()).unwrap().len(), 3);
     let lost = Arc::clone(bench.core.by_plan(&request.digest).unwrap());
     assert_eq!(lost.outcome, Some(Outcome::Unknown { may_be_running: true }));
     assert_eq!(lost.state, State::OutcomeUnknown);
     assert_eq!(bench.core.unreconciled(), []);
+}
+
+#[test]
+fn a_view_from_before_a_decision_does_not_undo_it() {
+    let mut bench = Bench::new();
+    let request = bench.pending(NGINX);
+    bench.core.begin_decide(request.digest, VerdictKind::Approve).unwrap();
+    bench.core.lost(request.digest);
+    assert_eq!(bench.core.unreconciled(), [request.digest]);
+    bench.decide(NOW, &request, VerdictKind::Approve);
+    let stale = LedgerView::default();
+    assert_eq!(bench.core.reconcile(NOW, request.digest, stale), Ok(Vec::new()));
+    assert_eq!(bench.state(&request), State::Approved);
+    assert_eq!(bench.core.unreconciled(), [request.digest]);
+}
+
+#[test]
+fn an_answer_does_not_hide_that_another_one_was_lost() {
+    let mut bench = Bench::new();
+    let request = bench.pending(NGINX);
+    bench.core.begin_decide(request.digest, VerdictKind::Revoke).unwrap();
+    bench.core.begin_decide(request.digest, VerdictKind::Approve).unwrap();
+    bench.core.lost(request.digest);
+    let approval = decision(&request, VerdictKind::Approve, NOW);
+    bench.core.decided(NOW, request.digest, approval).unwrap();
+    assert_eq!(bench.core.unreconciled(), [request.digest]);
+    let revoked = decision(&request, VerdictKind::Revoke, NOW);
+    let view = LedgerView { decision: Some(revoked), ..LedgerView::default() };
+    bench.core.reconcile(NOW, request.digest, view).unwrap();
+    assert_eq!(bench.state(&request), State::Revoked);
 }

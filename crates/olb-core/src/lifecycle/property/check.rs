@@ -59,7 +59,12 @@ impl World {
             }
             State::Approved => assert!(row.is_some(), "approved without a verdict"),
             State::Pending | State::Expired | State::Cancelled => {
-                assert!(row.is_none_or(|row| request.is_open() || !row.burned), "{request:?}");
+                assert!(
+                    row.is_none_or(|row| request.is_open() || !row.burned),
+                    "{} {:?}",
+                    request.state,
+                    request.reason
+                );
             }
         }
     }
@@ -80,6 +85,8 @@ impl World {
     pub(super) fn settled(mut self) -> BTreeMap<PlanDigest, Place> {
         let lost: Vec<_> = self.operations.drain(..).collect();
         lost.into_iter().for_each(|one| self.core.lost(one.plan));
+        let effects = self.ask();
+        self.carry_out(effects);
         let effects = self.reconcile();
         self.carry_out(effects);
         let effects = self.core.tick(self.now);
@@ -99,9 +106,14 @@ impl World {
             assert_eq!(request.outcome, row.outcome);
             assert_eq!(request.is_open(), row.outcome.is_none());
         } else if self.ledger.is_usable(plan, self.now) {
-            assert!(matches!(request.state, State::Approved | State::Cancelled), "{request:?}");
+            assert!(
+                matches!(request.state, State::Approved | State::Cancelled),
+                "{} {:?}",
+                request.state,
+                request.reason
+            );
         } else {
-            assert!(!request.is_open(), "{request:?}");
+            assert!(!request.is_open(), "{} {:?}", request.state, request.reason);
         }
     }
 }
