@@ -1,0 +1,198 @@
+//! Who may be connected, and how often: decided from the kernel's word before a byte is read.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use olb_exec_api::Info;
+use thiserror::Error;
+
+/// Refused peers are reported at most this often, with their number.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
+
+/// Which of the two sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// `request.sock`, for requesters.
+    Request,
+    /// `review.sock`, for approvers.
+    Review,
+}
+
+/// Why a peer is sent away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum AdmissionError {
+    #[error(
+        "this account may not ask for privileged commands; an administrator can list it as a \
+         requester"
+    )]
+    NotRequester,
+    #[error(
+        "this account is no approver; an administrator can enrol its key with 'olb keys enroll'"
+    )]
+    NotApprover,
+    #[error("the limit {limit} = {max} is reached; wait for others of yours to end")]
+    TooMany { limit: &'static str, max: u64 },
+}
+
+/// Whether `uid` belongs behind this door.
+///
+/// Nobody is both requester and approver where there is a boundary to protect: on a list twice
+/// means the requester's side.
+pub(crate) fn check(info: &Info, door: Door, uid: u32) -> Result<(), AdmissionError> {
+    let requester = info.requesters.contains(&uid);
+    let approver = info.enrolments.iter().any(|enrolment| enrolment.uid == uid);
+    match door {
+        Door::Request if requester => Ok(()),
+        Door::Request => Err(AdmissionError::NotRequester),
+        Door::Review if approver && !(requester && info.boundary) => Ok(()),
+        Door::Review => Err(AdmissionError::NotApprover),
+    }
+}
+
+/// Counts open connections, per uid and in all.
+#[derive(Debug)]
+pub(crate) struct Places {
+    per_uid: (&'static str, u64),
+    total: (&'static str, u64),
+    taken: Rc<RefCell<HashMap<u32, u64>>>,
+}
+
+impl Places {
+    /// The two limits by their names.
+    pub(crate) fn new(per_uid: (&'static str, u64), total: (&'static str, u64)) -> Self {
+        Self { per_uid, total, taken: Rc::default() }
+    }
+
+    /// Takes a place for `uid`; it is free again when the value is dropped.
+    pub(crate) fn take(&self, uid: u32) -> Result<Place, AdmissionError> {
+        let mut taken = self.taken.borrow_mut();
+        let (limit, max) = self.total;
+        if taken.values().sum::<u64>() >= max {
+            return Err(AdmissionError::TooMany { limit, max });
+        }
+        let (limit, max) = self.per_uid;
+        let own = taken.entry(uid).or_default();
+        if *own >= max {
+            return Err(AdmissionError::TooMany { limit, max });
+        }
+        *own += 1;
+        Ok(Place { taken: Rc::clone(&self.taken), uid })
+    }
+}
+
+/// One place, free again when dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    taken: Rc<RefCell<HashMap<u32, u64>>>,
+    uid: u32,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.taken.borrow_mut();
+        if let Some(own) = taken.get_mut(&self.uid) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                taken.remove(&self.uid);
+            }
+        }
+    }
+}
+
+/// Counts peers that were sent away, so that a flood of them makes a line a minute and no more.
+#[derive(Debug, Default)]
+pub(crate) struct SentAway {
+    count: Cell<u64>,
+    reported: Cell<Option<Instant>>,
+}
+
+impl SentAway {
+    /// Counts one, and reports all since the last report where one is due.
+    pub(crate) fn note(&self, door: Door, uid: Option<u32>, now: Instant) {
+        self.count.set(self.count.get() + 1);
+        let due = self.reported.get().is_none_or(|at| now.duration_since(at) >= REPORT_EVERY);
+        if due {
+            let count = self.count.take();
+            self.reported.set(Some(now));
+            tracing::warn!(event = "peers_refused", count, ?door, last_uid = uid);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use olb_exec_api::Enrolment;
+    use olb_lease::{Audience, Epoch, Kid};
+
+    use super::*;
+
+    fn info(boundary: bool) -> Info {
+        let enrolment = |uid| Enrolment {
+            name: "alice".into(),
+            uid,
+            key: [1; 32],
+            kid: Kid([2; 8]),
+            lease_lifetime_secs: 900,
+        };
+        Info {
+            host: "web-1".into(),
+            audience: Audience([0; 32]),
+            epoch: Epoch([0; 16]),
+            lease_key: [0; 32],
+            audit_key: [0; 32],
+            sequence: 0,
+            boundary,
+            requesters: vec![1001, 1002],
+            enrolments: vec![enrolment(1000), enrolment(1002)],
+            limits: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_list_opens_its_own_door() {
+        let info = info(true);
+        assert_eq!(check(&info, Door::Request, 1001), Ok(()));
+        assert_eq!(check(&info, Door::Review, 1000), Ok(()));
+        assert_eq!(check(&info, Door::Request, 1000), Err(AdmissionError::NotRequester));
+        assert_eq!(check(&info, Door::Review, 1001), Err(AdmissionError::NotApprover));
+        assert_eq!(check(&info, Door::Request, 0), Err(AdmissionError::NotRequester));
+        assert_eq!(check(&info, Door::Review, 0), Err(AdmissionError::NotApprover));
+    }
+
+    #[test]
+    fn a_requester_reviews_only_where_there_is_no_boundary() {
+        assert_eq!(check(&info(true), Door::Review, 1002), Err(AdmissionError::NotApprover));
+        assert_eq!(check(&info(false), Door::Review, 1002), Ok(()));
+    }
+
+    #[test]
+    fn places_run_out_per_uid_and_in_all_and_come_back() {
+        let places = Places::new(("per_uid", 2), ("total", 3));
+        let first = places.take(1).unwrap();
+        let _second = places.take(1).unwrap();
+        let full = AdmissionError::TooMany { limit: "per_uid", max: 2 };
+        assert_eq!(places.take(1).unwrap_err(), full);
+        let third = places.take(2).unwrap();
+        let full = AdmissionError::TooMany { limit: "total", max: 3 };
+        assert_eq!(places.take(3).unwrap_err(), full);
+        drop((first, third));
+        let _again = places.take(1).unwrap();
+        let _other = places.take(3).unwrap();
+        assert_eq!(places.taken.borrow().len(), 2);
+    }
+
+    #[test]
+    fn a_flood_of_refused_peers_is_reported_once_a_minute() {
+        let sent_away = SentAway::default();
+        let start = Instant::now();
+        sent_away.note(Door::Request, Some(7), start);
+        for _ in 0..1000 {
+            sent_away.note(Door::Request, Some(7), start + REPORT_EVERY / 2);
+        }
+        assert_eq!(sent_away.count.get(), 1000);
+        sent_away.note(Door::Request, None, start + REPORT_EVERY);
+        assert_eq!(sent_away.count.get(), 0);
+    }
+}

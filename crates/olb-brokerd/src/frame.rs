@@ -1,0 +1,84 @@
+//! Messages on a client's stream. Exact lengths are read and never a byte more: what follows an
+//! EXECUTE belongs to the root half, which is handed the socket.
+
+use std::time::Duration;
+
+use olb_exec_api::Reason;
+use olb_wire::{
+    LENGTH_BYTES, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, Request, Response, WireError, body_length,
+};
+use thiserror::Error;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+/// Why there is no request to serve.
+#[derive(Debug, Error)]
+pub(crate) enum FrameError {
+    #[error("the client closed the connection before its request was complete")]
+    Closed,
+    #[error("the request was not complete within {} seconds; send it again", .0.as_secs())]
+    Late(Duration),
+    #[error("bytes follow the request; send one request and wait for the answer")]
+    Trailing,
+    #[error("the request is not understood: {0}")]
+    Wire(#[from] WireError),
+    #[error("the connection failed: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl FrameError {
+    /// Whether the client gets an answer, and with which reason.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Closed | Self::Io(_) => None,
+            Self::Late(_) | Self::Trailing | Self::Wire(_) => Some(Reason::Malformed),
+        }
+    }
+}
+
+/// Reads one request; it has to be complete within `limit`.
+pub(crate) async fn read(stream: &mut UnixStream, limit: Duration) -> Result<Request, FrameError> {
+    let body = timeout(limit, read_body(stream)).await.map_err(|_| FrameError::Late(limit))??;
+    match olb_sys::socket::queued_bytes(&*stream)? {
+        0 => Ok(olb_wire::decode(&body)?),
+        _ => Err(FrameError::Trailing),
+    }
+}
+
+/// Plain reads without a control buffer: the kernel drops descriptors that a client attaches.
+async fn read_body(stream: &mut UnixStream) -> Result<Vec<u8>, FrameError> {
+    let mut prefix = [0; LENGTH_BYTES];
+    stream.read_exact(&mut prefix).await.map_err(|_| FrameError::Closed)?;
+    let length = body_length(prefix, REQUEST_BYTES_MAX)?;
+    // Grows with what arrives, so that an announcement alone costs no memory.
+    let mut body = Vec::new();
+    stream.take(length as u64).read_to_end(&mut body).await?;
+    if body.len() == length { Ok(body) } else { Err(FrameError::Closed) }
+}
+
+/// Writes one response; a client that does not read within `limit` is given up.
+pub(crate) async fn write(
+    stream: &mut UnixStream,
+    response: &Response,
+    limit: Duration,
+) -> Result<(), FrameError> {
+    let bytes = olb_wire::encode(response, RESPONSE_BYTES_MAX)?;
+    write_bytes(stream, &bytes, limit).await
+}
+
+/// Writes bytes that are framed already.
+pub(crate) async fn write_bytes(
+    stream: &mut UnixStream,
+    bytes: &[u8],
+    limit: Duration,
+) -> Result<(), FrameError> {
+    Ok(timeout(limit, stream.write_all(bytes)).await.map_err(|_| FrameError::Late(limit))??)
+}
+
+/// Resolves when the client hangs up, or sends what no client sends while it waits.
+pub(crate) async fn gone(stream: &mut UnixStream) {
+    let mut byte = [0];
+    // Whatever this yields - an end, an error, a stray byte - the conversation is over.
+    drop(stream.read(&mut byte).await);
+}

@@ -1,0 +1,110 @@
+//! One operation that was handed to the root half: it ends exactly once, also where the task that
+//! waits for it is dropped.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use olb_core::{Decision, Finish, Request, State};
+use olb_exec_api::Reason;
+use olb_lease::{PlanDigest, VerdictKind};
+
+use crate::execd::ExecdError;
+use crate::front::Front;
+use crate::refuse::Refuse;
+
+/// An operation under way. Dropped without an end it counts as lost, and the ledger is asked.
+pub(crate) struct Operation {
+    front: Rc<Front>,
+    plan: PlanDigest,
+    ended: bool,
+}
+
+impl Operation {
+    /// Begins to hand in a verdict.
+    pub(crate) fn decide(
+        front: &Rc<Front>,
+        plan: PlanDigest,
+        kind: VerdictKind,
+    ) -> Result<(Self, Arc<Request>), Refuse> {
+        let request = front.lifecycle.borrow_mut().begin_decide(plan, kind)?;
+        Ok((Self { front: Rc::clone(front), plan, ended: false }, request))
+    }
+
+    /// Begins to present the lease of `plan` for `uid`.
+    pub(crate) fn execute(
+        front: &Rc<Front>,
+        plan: PlanDigest,
+        uid: u32,
+    ) -> Result<(Self, Arc<Request>), Refuse> {
+        let now = front.now();
+        let request = front.lifecycle.borrow_mut().begin_execute(now, plan, uid)?;
+        Ok((Self { front: Rc::clone(front), plan, ended: false }, request))
+    }
+
+    /// The verdict is recorded.
+    pub(crate) fn decided(mut self, decision: Decision) -> Result<(), Refuse> {
+        self.ended = true;
+        let now = self.front.now();
+        let effects = self.front.lifecycle.borrow_mut().decided(now, self.plan, decision)?;
+        Ok(self.front.apply(effects)?)
+    }
+
+    /// The lease is burned; the operation goes on.
+    pub(crate) fn burned(&self) -> Result<(), Refuse> {
+        let now = self.front.now();
+        let effects = self.front.lifecycle.borrow_mut().burned(now, self.plan)?;
+        Ok(self.front.apply(effects)?)
+    }
+
+    /// The run is over.
+    pub(crate) fn finished(mut self, finish: Finish) -> Result<(), Refuse> {
+        self.ended = true;
+        let now = self.front.now();
+        let effects = self.front.lifecycle.borrow_mut().finished(now, self.plan, finish)?;
+        Ok(self.front.apply(effects)?)
+    }
+
+    /// The root half did not do it. Where that shows that the ledger knows more than the front, or
+    /// where the answer is missing, the ledger is asked.
+    pub(crate) fn failed(mut self, error: &ExecdError) {
+        if let ExecdError::Refused(refusal) = error
+            && !(self.is_undecided() && tells_of_the_ledger(refusal.reason))
+        {
+            self.ended = true;
+            self.front.lifecycle.borrow_mut().refused(self.plan);
+        }
+    }
+
+    /// Whether the front still believes that the request can be decided or run.
+    fn is_undecided(&self) -> bool {
+        let lifecycle = self.front.lifecycle.borrow();
+        let state = lifecycle.by_plan(&self.plan).map(|request| request.state);
+        matches!(state, Some(State::Pending | State::Approved))
+    }
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.front.lifecycle.borrow_mut().lost(self.plan);
+            self.front.in_doubt.notify_one();
+        }
+    }
+}
+
+/// Whether a refusal means that the ledger holds something that the front may not know.
+fn tells_of_the_ledger(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::OutcomeUnknown
+            | Reason::Expired
+            | Reason::BrokerRestarted
+            | Reason::Denied
+            | Reason::Revoked
+            | Reason::AlreadyBurned
+            | Reason::NotIssued
+            | Reason::NotEnrolled
+            | Reason::StaleVerdict
+            | Reason::AlreadyDecided
+    )
+}

@@ -1,0 +1,172 @@
+//! What requesters ask on `request.sock`, but for executions.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use olb_core::{Effect, Reject, Request, Selector, SubmittedAs, Viewer};
+use olb_exec_api::{Info, encode_info};
+use olb_lease::Plan;
+use olb_wire::{ByteBuf, Health, Response, Submit};
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+
+use crate::admission::{Door, check};
+use crate::environment;
+use crate::front::Front;
+use crate::lookup;
+use crate::plan::{self, Resolved};
+use crate::refuse::Refuse;
+use crate::serve::Answer;
+
+/// The newest requests that a list shows.
+const LISTED_MAX: u32 = 256;
+/// Bytes of the requests in a list; the oldest are left out above it.
+const LIST_BYTES_MAX: usize = 12 * 1024 * 1024;
+
+/// A new request, or the one that asks for the same.
+pub(crate) async fn submit(front: &Rc<Front>, uid: u32, submit: &Submit) -> Result<Answer, Refuse> {
+    plan::check_submit(submit)?;
+    let words = environment::words(&submit.command.environment_words)?;
+    let admission = front.lifecycle.borrow_mut().admit(front.now(), uid)?;
+    let info = front.info().await?;
+    check(&info, Door::Request, uid)?;
+    let resolved = resolve(front, uid, submit, words, &info).await?;
+    let (_, bytes) = build(front, &info, uid, submit, resolved)?;
+    // From here to the end nothing waits: the request, its input and its answer are one step.
+    let random = random()?;
+    let submitted = front.lifecycle.borrow_mut().submit(front.now(), admission, bytes, &random)?;
+    let request = submitted.request;
+    keep(front, submit, &request, submitted.how, submitted.effects)?;
+    match submitted.how {
+        SubmittedAs::DeniedBefore { .. } => Err(front.standing(request)),
+        SubmittedAs::New => Ok(Answer::request(front, &request, uid, false, submit.wait)),
+        SubmittedAs::Joined | SubmittedAs::Approved => {
+            Ok(Answer::request(front, &request, uid, true, submit.wait))
+        }
+    }
+}
+
+async fn resolve(
+    front: &Front,
+    uid: u32,
+    submit: &Submit,
+    words: environment::Variables,
+    info: &Info,
+) -> Result<Resolved, Refuse> {
+    let command = submit.command.clone();
+    let own_only = (!info.boundary).then_some(uid);
+    front.lookups.run(uid, move || lookup::resolve(&command, words, own_only)).await
+}
+
+/// Builds the plan of a submit.
+pub(crate) fn build(
+    front: &Front,
+    info: &Info,
+    uid: u32,
+    submit: &Submit,
+    resolved: Resolved,
+) -> Result<(Plan, Vec<u8>), Refuse> {
+    let default = front.config.connections.wall_clock_secs;
+    let default = u32::try_from(default).unwrap_or(olb_lease::plan_limit::WALL_CLOCK_SECS);
+    let wall_clock = submit.wall_clock_secs.unwrap_or(default);
+    Ok(plan::build(info, uid, submit, resolved, wall_clock, random()?)?)
+}
+
+/// Stores a new request, its input first: a request is never there without its bytes.
+fn keep(
+    front: &Front,
+    submit: &Submit,
+    request: &Request,
+    how: SubmittedAs,
+    effects: Vec<Effect>,
+) -> Result<(), Refuse> {
+    if how == SubmittedAs::New
+        && let Some(bytes) = &submit.command.stdin
+    {
+        front.store.save_stdin(&request.digest, bytes)?;
+    }
+    Ok(front.apply(effects)?)
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Refuse> {
+    let mut bytes = [0; N];
+    SysRng.try_fill_bytes(&mut bytes).map_err(|_| Refuse::Random)?;
+    Ok(bytes)
+}
+
+/// Takes back one's own pending request.
+pub(crate) fn cancel(front: &Rc<Front>, uid: u32, selector: &str) -> Result<Answer, Refuse> {
+    let parsed: Selector = selector.parse()?;
+    let cancelled = front.lifecycle.borrow_mut().cancel(front.now(), &parsed, uid);
+    match cancelled {
+        Ok((request, effects)) => {
+            front.apply(effects)?;
+            Ok(Answer::request(front, &request, uid, false, false))
+        }
+        // It may be an old one that only the store has: then it is over.
+        Err(Reject::NotYours) => {
+            let request = front.select(selector, Viewer::Requester(uid))?;
+            Err(Reject::NotCancellable { request }.into())
+        }
+        Err(reject) => Err(reject.into()),
+    }
+}
+
+/// One request.
+pub(crate) fn show(
+    front: &Rc<Front>,
+    viewer: Viewer,
+    selector: &str,
+    wait: bool,
+) -> Result<Answer, Refuse> {
+    let request = front.select(selector, viewer)?;
+    Ok(Answer::shown(front, &request, viewer, false, wait))
+}
+
+/// Several requests, newest last: all open ones, or the newest of all.
+pub(crate) fn list(front: &Front, viewer: Viewer, open: bool) -> Result<Answer, Refuse> {
+    let requests: Vec<Arc<Request>> = if open {
+        front.lifecycle.borrow().list(viewer, true)
+    } else {
+        let uid = match viewer {
+            Viewer::Requester(uid) => Some(uid),
+            Viewer::Approver => None,
+        };
+        front.store.list(uid, false, LISTED_MAX)?.into_iter().map(Arc::new).collect()
+    };
+    let mut room = LIST_BYTES_MAX;
+    let mut views = Vec::new();
+    for request in requests.iter().rev() {
+        let receipt = request.receipt.as_ref().map_or(0, Vec::len);
+        let tails = request.stdout_tail.len() + request.stderr_tail.len();
+        let Some(left) = room.checked_sub(1024 + request.plan.len() + receipt + tails) else {
+            break;
+        };
+        room = left;
+        views.push(front.view(request, viewer, false));
+    }
+    views.reverse();
+    Ok(Answer::One(Response::Requests(views)))
+}
+
+/// Health, limits and keys.
+pub(crate) async fn status(front: &Front) -> Answer {
+    let info = front.info_since(Instant::now()).await;
+    let problem = match &info {
+        Ok(_) => front.problem(),
+        Err(error) => {
+            tracing::warn!(event = "execd_unavailable", cause = ?error);
+            Some(error.to_string())
+        }
+    };
+    let health = Health {
+        execd: info.is_ok(),
+        problem,
+        info: info.ok().map(|info| ByteBuf::from(encode_info(&info))),
+        limits: front.config.named(),
+        open_requests: front.lifecycle.borrow().open_requests(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    };
+    Answer::One(Response::Status(Box::new(health)))
+}

@@ -1,0 +1,124 @@
+//! Where a request stands, as a sentence and a reason for whoever wants to run it.
+
+use olb_core::{BROKER_RESTARTED, LEASE_UNUSED, Request, State};
+use olb_exec_api::Reason;
+use olb_lease::{Outcome, Plan};
+use olb_review::display::safe;
+
+/// A command line in a sentence is cut after so many characters; the plan has all of it.
+const COMMAND_CHARACTERS: usize = 200;
+
+/// Why the request's lease cannot be presented, as a stable reason.
+pub(crate) fn reason(request: &Request) -> Reason {
+    match request.state {
+        State::Pending => Reason::Pending,
+        // Whatever is approved and still refused holds a lease whose time is over.
+        State::Approved => Reason::Expired,
+        State::Executing | State::Exited | State::Killed | State::SpawnFailed => {
+            Reason::AlreadyBurned
+        }
+        State::OutcomeUnknown => Reason::OutcomeUnknown,
+        State::Denied => Reason::Denied,
+        State::Expired if request.reason.as_deref() == Some(BROKER_RESTARTED) => {
+            Reason::BrokerRestarted
+        }
+        State::Expired => Reason::Expired,
+        State::Cancelled => Reason::Cancelled,
+        State::Revoked => Reason::Revoked,
+    }
+}
+
+/// The same as one sentence, with what to do next.
+pub(crate) fn sentence(request: &Request, retry_after_secs: Option<u64>) -> String {
+    let code = request.code;
+    match request.state {
+        State::Pending => format!(
+            "held for human approval as {code} ({}); nothing ran, retry the same command after the \
+             decision",
+            command(request)
+        ),
+        State::Approved => format!("the lease of {code} was not used in time; ask again"),
+        State::Executing => format!(
+            "{code} is running now, once; see 'olb status {code}', or ask again to run it once more"
+        ),
+        State::Exited | State::Killed | State::SpawnFailed | State::OutcomeUnknown => ran(request),
+        State::Denied => denied(request, retry_after_secs),
+        State::Expired => expired(request),
+        State::Cancelled => format!("{code} was cancelled by its requester; ask again"),
+        State::Revoked => format!(
+            "the approval of {code} was taken back by {}{}; do not try another way around it",
+            decided_by(request),
+            words(request)
+        ),
+    }
+}
+
+fn ran(request: &Request) -> String {
+    let code = request.code;
+    let again = "ask again to run it once more";
+    match request.outcome {
+        Some(Outcome::Exited(status)) => {
+            format!("{code} ran already and exited with {status}; {again}")
+        }
+        Some(Outcome::Killed(signal)) => {
+            format!("{code} ran already and was killed by signal {signal}; {again}")
+        }
+        Some(Outcome::SpawnFailed(errno)) => {
+            format!("{code} could not be started (errno {errno}), and its lease is used; {again}")
+        }
+        Some(Outcome::Unknown { may_be_running: true }) => format!(
+            "{code} may have run and may still be running; look at the host before asking again"
+        ),
+        Some(Outcome::Unknown { may_be_running: false }) | None => {
+            format!("{code} may have run; look at the host before asking again")
+        }
+    }
+}
+
+fn denied(request: &Request, retry_after_secs: Option<u64>) -> String {
+    let again = match retry_after_secs {
+        Some(secs) => format!("ask again after {} minutes", secs.div_ceil(60)),
+        None => String::from("ask again only"),
+    };
+    format!(
+        "denied by {}{} ({}); do not try another way around it, {again} if the reason no longer \
+         holds",
+        decided_by(request),
+        words(request),
+        request.code
+    )
+}
+
+fn expired(request: &Request) -> String {
+    let code = request.code;
+    match request.reason.as_deref() {
+        Some(BROKER_RESTARTED) => {
+            format!("the approval of {code} died when the broker's host restarted; ask again")
+        }
+        Some(LEASE_UNUSED) => format!("the lease of {code} was not used in time; ask again"),
+        Some(_) | None => {
+            let minutes = request.expires_at.saturating_sub(request.created_at) / 60;
+            format!(
+                "request {code} expired unanswered after {minutes} minutes; this is not a denial, \
+                 ask again"
+            )
+        }
+    }
+}
+
+fn decided_by(request: &Request) -> String {
+    request.decided_by.as_deref().map_or_else(|| "a human".into(), |name| safe(name.as_bytes()))
+}
+
+/// The human's words, if there are any, as the sentence quotes them.
+fn words(request: &Request) -> String {
+    match request.reason.as_deref() {
+        Some(reason) => format!(": \"{}\"", safe(reason.as_bytes())),
+        None => String::new(),
+    }
+}
+
+fn command(request: &Request) -> String {
+    let argv = Plan::decode(&request.plan).map(|plan| plan.typed_argv).unwrap_or_default();
+    olb_review::quote::command(&argv).chars().take(COMMAND_CHARACTERS).collect()
+}
