@@ -1,4 +1,5 @@
 //! `olb-execd`: the root half.
+#![forbid(unsafe_code)]
 
 use std::io::Write as _;
 use std::path::PathBuf;

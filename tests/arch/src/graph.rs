@@ -4,7 +4,7 @@
 //! the tree is what a build of that one package really links.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -27,6 +27,7 @@ pub enum Kind {
 struct Package {
     name: String,
     member: bool,
+    manifest: PathBuf,
     /// Root files of its library and its programs.
     roots: Vec<PathBuf>,
     dependencies: Vec<(String, Kind)>,
@@ -85,6 +86,12 @@ impl Graph {
         wanted.map(|(id, _)| self.packages[id].name.clone()).collect()
     }
 
+    /// A member's `Cargo.toml`.
+    #[must_use]
+    pub fn manifest(&self, member: &str) -> &Path {
+        &self.find(member).manifest
+    }
+
     /// Root files of a member's library and programs.
     #[must_use]
     pub fn roots(&self, member: &str) -> &[PathBuf] {
@@ -99,6 +106,7 @@ fn read_package(package: &Value, member: bool) -> Package {
     Package {
         name: text(&package["name"]),
         member,
+        manifest: text(&package["manifest_path"]).into(),
         roots: targets().filter(product).map(|target| text(&target["src_path"]).into()).collect(),
         dependencies: Vec::new(),
     }
