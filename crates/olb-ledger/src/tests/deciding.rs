@@ -179,13 +179,16 @@ fn a_verdict_from_another_epoch_is_void() {
     assert_eq!(ledger.peek(request.digest()).unwrap(), crate::RequestRow::default());
 }
 
+/// Spoils a decision with parts of another one.
+type Change = fn(&mut Decision, Decision);
+
 #[test]
 fn parts_that_do_not_belong_together_are_refused() {
     let (_host, ledger) = fresh();
     let (request, other) = (Request::new(&ledger, 1), Request::new(&ledger, 2));
     let mut denial = request.clone();
     denial.kind = VerdictKind::Deny;
-    let broken: [(&str, fn(&mut Decision, Decision)); 7] = [
+    let broken: [(&str, Change); 7] = [
         ("another plan's bytes", |decision, other| decision.plan_bytes = other.plan_bytes),
         ("another plan", |decision, other| {
             (decision.plan, decision.plan_bytes) = (other.plan, other.plan_bytes);

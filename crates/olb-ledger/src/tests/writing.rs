@@ -73,6 +73,25 @@ fn a_job_that_fails_by_itself_leaves_the_others_alone() {
 }
 
 #[test]
+fn an_outcome_recorded_again_is_the_one_recorded_before() {
+    let (_host, ledger) = fresh();
+    let lease = Request::new(&ledger, 1).approve(&ledger);
+    let burned = ledger.burn(verified(&lease), check(&ledger)).unwrap();
+    let (plan, cti) = (burned.claims().plan, burned.claims().cti);
+    let number = i64::try_from(burned.number()).unwrap();
+    let gate = Gate::new(&ledger);
+    let twice = gate.queue(Class::Outcome, move |tx| {
+        let first = crate::burn::finish(tx, number, plan, cti, &exited(0))?;
+        Ok(first == crate::burn::finish(tx, number, plan, cti, &exited(1))?)
+    });
+    gate.open();
+    assert_eq!(twice.recv().unwrap(), Ok(true));
+    let first = ledger.receipt_of(plan).unwrap();
+    assert_eq!(Some(ledger.finish(burned, exited(2)).unwrap()), first);
+    assert_eq!(intact(&ledger).records, 4);
+}
+
+#[test]
 fn a_failed_transaction_refuses_what_is_new_and_records_what_ran() {
     let (_host, ledger) = fresh();
     let gate = Gate::new(&ledger);
