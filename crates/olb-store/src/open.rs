@@ -57,10 +57,17 @@ fn open_intact(path: &Path) -> Result<Option<Connection>, StoreError> {
     }
 }
 
-/// SQLite gives its journals the mode of the database.
+/// Makes the file if it is not there, readable by us only; SQLite gives its journals the same mode.
 fn make_private(path: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-    file.set_permissions(Permissions::from_mode(0o600))
+    match OpenOptions::new().create_new(true).append(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made.map(drop),
+    }
+    if fs::symlink_metadata(path)?.is_file() {
+        fs::set_permissions(path, Permissions::from_mode(0o600))
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+    }
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {

@@ -1,5 +1,6 @@
 //! The store's calls.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
@@ -10,6 +11,9 @@ use rusqlite::{Connection, OptionalExtension as _, Params, params_from_iter};
 use crate::error::StoreError;
 use crate::open::{OpenReport, open};
 use crate::row::{COLUMNS, UPSERT, bind, read, to_sql};
+
+/// The open requests, always through the index of these few.
+const OPEN: &str = "INDEXED BY request_open WHERE finished_at IS NULL";
 
 /// The open `broker.db`. Calls block for as long as the disk does; a save is one write to the
 /// journal without a flush.
@@ -55,7 +59,7 @@ impl Store {
     /// # Errors
     /// The disk fails or a row does not decode.
     pub fn load_open(&self) -> Result<Vec<Request>, StoreError> {
-        self.select("WHERE finished_at IS NULL ORDER BY created_at, rowid", [])
+        self.select(&format!("{OPEN} ORDER BY number"), [])
     }
 
     /// What [`olb_core::Lifecycle::restore`] needs at `now` (seconds since the Unix epoch): the open
@@ -68,12 +72,12 @@ impl Store {
         let mut requests = self.load_open()?;
         let newest = i64::try_from(limits.finished_in_memory).unwrap_or(i64::MAX);
         requests.extend(self.select(
-            "WHERE finished_at IS NOT NULL ORDER BY finished_at DESC, rowid DESC LIMIT ?",
+            "WHERE finished_at IS NOT NULL ORDER BY finished_at DESC, number DESC LIMIT ?",
             [newest],
         )?);
         let since = to_sql(now.saturating_sub(limits.denial_memory_secs()), "time")?;
         let denied = self.select("WHERE finished_at >= ? AND state = 'denied'", [since])?;
-        let known: std::collections::BTreeSet<_> = requests.iter().map(|one| one.digest).collect();
+        let known: BTreeSet<_> = requests.iter().map(|one| one.digest).collect();
         requests.extend(denied.into_iter().filter(|one| !known.contains(&one.digest)));
         let codes = self.codes_since(now.saturating_sub(limits.code_reuse_secs))?;
         Ok(Memory { requests, codes })
@@ -105,7 +109,7 @@ impl Store {
                 self.select_one("WHERE digest BETWEEN ? AND ?", [low, high])
             }
             Selector::Code(code) => {
-                let newest = "WHERE code = ? ORDER BY created_at DESC, rowid DESC LIMIT 1";
+                let newest = "WHERE code = ? ORDER BY number DESC LIMIT 1";
                 self.select_one(newest, [code.to_string()])
             }
         }
@@ -129,19 +133,14 @@ impl Store {
         open_only: bool,
         limit: u32,
     ) -> Result<Vec<Request>, StoreError> {
-        let newest = "ORDER BY created_at DESC, rowid DESC LIMIT";
+        let newest = "ORDER BY number DESC LIMIT ?";
+        let own = "requester_uid = ?";
         let mut requests = match (uid, open_only) {
-            (None, false) => self.select(&format!("{newest} ?"), [limit])?,
-            (None, true) => {
-                self.select(&format!("WHERE finished_at IS NULL {newest} ?"), [limit])?
-            }
-            (Some(uid), false) => {
-                self.select(&format!("WHERE requester_uid = ? {newest} ?"), [uid, limit])?
-            }
+            (None, false) => self.select(newest, [limit])?,
+            (None, true) => self.select(&format!("{OPEN} {newest}"), [limit])?,
+            (Some(uid), false) => self.select(&format!("WHERE {own} {newest}"), [uid, limit])?,
             (Some(uid), true) => {
-                // The unary plus keeps SQLite on the index of the open ones, which are few.
-                let own = "WHERE finished_at IS NULL AND +requester_uid = ?";
-                self.select(&format!("{own} {newest} ?"), [uid, limit])?
+                self.select(&format!("{OPEN} AND {own} {newest}"), [uid, limit])?
             }
         };
         requests.reverse();
@@ -194,3 +193,6 @@ impl Store {
         Ok(self.select(clause, values)?.pop())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 -- One row per request. Times are seconds since the Unix epoch.
 CREATE TABLE request (
+  -- In the order in which requests were made.
+  number           INTEGER PRIMARY KEY,
   -- Digest of the plan; its first 16 bytes are the request's id.
   digest           BLOB    NOT NULL UNIQUE CHECK (length(digest) = 32),
   code             TEXT    NOT NULL,
@@ -27,10 +29,11 @@ CREATE TABLE request (
   stderr_tail      BLOB    NOT NULL
 ) STRICT;
 
-CREATE INDEX request_by_code ON request (code, created_at);
+-- Each index ends with the number, which so gives the order.
+CREATE INDEX request_by_code ON request (code);
 CREATE INDEX request_by_time ON request (created_at, code);
-CREATE INDEX request_by_uid ON request (requester_uid, created_at);
-CREATE INDEX request_open ON request (created_at) WHERE finished_at IS NULL;
+CREATE INDEX request_by_uid ON request (requester_uid);
+CREATE INDEX request_open ON request (requester_uid) WHERE finished_at IS NULL;
 CREATE INDEX request_finished ON request (finished_at) WHERE finished_at IS NOT NULL;
 
 -- Bytes for standard input, kept until the request is over.
