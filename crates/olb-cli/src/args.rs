@@ -79,7 +79,12 @@ pub(crate) struct AskArgs {
     #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
     pub(crate) timeout: Option<u32>,
     /// VAR=value words, then the command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
     pub(crate) words: Vec<OsString>,
 }
 
@@ -120,6 +125,9 @@ pub(crate) struct ExecArgs {
     /// Working directory the command was asked for [default: this one]
     #[arg(short = 'C', long = "chdir", value_name = "DIR")]
     pub(crate) chdir: Option<PathBuf>,
+    /// The command was asked for with --stdin; give the same bytes again
+    #[arg(long)]
+    pub(crate) stdin: bool,
     /// VAR=value words, then the command and its arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
     pub(crate) words: Vec<OsString>,

@@ -1,0 +1,435 @@
+//! `olb audit list`, `export` and `verify`.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use olb_exec_api::{RecordPage, SequencedRecord};
+use olb_lease::trail::{Intact, TrailError, verify_trail};
+use olb_lease::{
+    EpochReason, Outcome, Plan, PlanDigest, RawVerdict, Record, RecordEvent, VerdictKind,
+    plan_digest,
+};
+use olb_review::display::safe;
+use olb_wire::{Request, Response};
+use serde_json::{Map, Value};
+
+use crate::args::{AuditCommand, AuditListArgs, AuditVerifyArgs};
+use crate::client::{Runtime, Socket};
+use crate::failure::Failure;
+use crate::trust::BrokerKeys;
+use crate::{json, status, text};
+
+/// Exit code of `verify` for a trail that is not what the root half wrote.
+const BROKEN: u8 = 1;
+/// Exit code of `verify` where nothing can be said.
+const CANNOT_VERIFY: u8 = 2;
+
+/// `olb audit`.
+pub(crate) fn run(command: &AuditCommand) -> ExitCode {
+    match command {
+        AuditCommand::List(args) => list(args),
+        AuditCommand::Export => finish(each(1, |one| Ok(json::line(&export(one))))),
+        AuditCommand::Verify(args) => verify(args),
+    }
+}
+
+fn list(args: &AuditListArgs) -> ExitCode {
+    finish(each(args.from, |one| {
+        Ok(if args.json { json::line(&export(one)) } else { describe(one) })
+    }))
+}
+
+fn finish(result: Result<u64, Failure>) -> ExitCode {
+    match result {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(false),
+    }
+}
+
+/// Prints a line for each record of the running broker, from `from` on; the last one's number.
+fn each(
+    from: u64,
+    line: impl Fn(&SequencedRecord) -> Result<String, Failure>,
+) -> Result<u64, Failure> {
+    let runtime = Runtime::for_operator()?;
+    let mut out = std::io::stdout().lock();
+    fetch(&runtime, from, |one| {
+        let line = line(one)?;
+        // A reader that has seen enough ends the listing; that is no failure of ours.
+        Ok(writeln!(out, "{line}").is_ok())
+    })
+}
+
+/// Hands every record from `from` on to `take` until that wants no more; the last one's number.
+fn fetch(
+    runtime: &Runtime,
+    from: u64,
+    mut take: impl FnMut(&SequencedRecord) -> Result<bool, Failure>,
+) -> Result<u64, Failure> {
+    let mut next = from;
+    loop {
+        let Response::Records(page) =
+            runtime.ask(Socket::Review, &Request::Records { from: next })?
+        else {
+            return Err(Failure::bad_answer());
+        };
+        let page = RecordPage::decode(&page).map_err(|_| Failure::bad_answer())?;
+        if page.records.is_empty() {
+            return Ok(next.saturating_sub(1));
+        }
+        for one in &page.records {
+            if !take(one)? {
+                return Ok(one.sequence);
+            }
+            // Also where the broker repeats itself, this ends.
+            next = next.max(one.sequence).saturating_add(1);
+        }
+    }
+}
+
+/// One exported line: the exact bytes, and beside them what they say.
+fn export(one: &SequencedRecord) -> Map<String, Value> {
+    let mut object = Map::new();
+    object.insert("sequence".into(), one.sequence.into());
+    object.insert("record".into(), json::hex(&one.record).into());
+    object.insert("receipt".into(), one.receipt.as_deref().map(json::hex).into());
+    if let Ok(record) = Record::decode(&one.record) {
+        object.insert("at".into(), text::time(record.at).into());
+        object.insert("epoch".into(), record.epoch.hex().into());
+        decoded(&mut object, &record.event);
+    }
+    object
+}
+
+fn decoded(object: &mut Map<String, Value>, event: &RecordEvent) {
+    let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
+    match event {
+        RecordEvent::EpochBegan { reason, lease_kid } => {
+            put("event", "epoch_began".into());
+            put("reason", epoch_reason(*reason).into());
+            put("lease_kid", lease_kid.hex().into());
+        }
+        RecordEvent::Decided { plan, verdict, approver, approver_uid, cti } => {
+            put("event", "decided".into());
+            put("decision", kind_of(verdict).into());
+            put("approver", approver.as_str().into());
+            put("approver_uid", (*approver_uid).into());
+            put("cti", cti.map(|cti| cti.hex()).into());
+            put("request_id", plan_digest(plan).request_id().to_string().into());
+            put("command", command_of(plan).into());
+        }
+        RecordEvent::Burned { plan, cti } => {
+            put("event", "burned".into());
+            put("request_id", plan.request_id().to_string().into());
+            put("cti", cti.hex().into());
+        }
+        RecordEvent::Refused { plan, cti, reason } => {
+            put("event", "refused".into());
+            put("request_id", plan.request_id().to_string().into());
+            put("cti", cti.hex().into());
+            put("reason", reason.as_str().into());
+        }
+        RecordEvent::Finished { plan, cti, outcome, stdout, stderr, duration_ms, .. } => {
+            put("event", "finished".into());
+            put("request_id", plan.request_id().to_string().into());
+            put("cti", cti.hex().into());
+            put("outcome", outcome_of(*outcome).into());
+            put("stdout_bytes", stdout.bytes.into());
+            put("stderr_bytes", stderr.bytes.into());
+            put("duration_ms", (*duration_ms).into());
+        }
+    }
+}
+
+fn epoch_reason(reason: EpochReason) -> &'static str {
+    match reason {
+        EpochReason::NewLedger => "new ledger",
+        EpochReason::Boot => "boot",
+        EpochReason::Restored => "restored ledger",
+        EpochReason::NewKey => "new lease key",
+    }
+}
+
+fn kind_of(verdict: &[u8]) -> &'static str {
+    let claims = RawVerdict::parse(verdict).and_then(|verdict| verdict.unverified_claims());
+    match claims.map(|claims| claims.kind) {
+        Ok(VerdictKind::Approve) => "approve",
+        Ok(VerdictKind::Deny) => "deny",
+        Ok(VerdictKind::Revoke) => "revoke",
+        Err(_) => "unreadable",
+    }
+}
+
+fn command_of(plan: &[u8]) -> String {
+    Plan::decode(plan).map(|plan| status::command_of(&plan)).unwrap_or_default()
+}
+
+fn outcome_of(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Exited(code) => format!("exit {code}"),
+        Outcome::Killed(signal) => format!("signal {signal}"),
+        Outcome::SpawnFailed(errno) => format!("did not start: {}", text::errno_text(errno)),
+        Outcome::Unknown { may_be_running: false } => "not known".to_owned(),
+        Outcome::Unknown { may_be_running: true } => "not known, may be running".to_owned(),
+    }
+}
+
+/// One line for people.
+fn describe(one: &SequencedRecord) -> String {
+    let Ok(record) = Record::decode(&one.record) else {
+        return format!("{:>6} does not decode", one.sequence);
+    };
+    let name = |plan: &PlanDigest| plan.request_id().to_string();
+    let what = match &record.event {
+        RecordEvent::EpochBegan { reason, .. } => format!("epoch began: {}", epoch_reason(*reason)),
+        RecordEvent::Decided { plan, verdict, approver, approver_uid, .. } => format!(
+            "{} {} by {} (uid {approver_uid}): {}",
+            kind_of(verdict),
+            name(&plan_digest(plan)),
+            safe(approver.as_bytes()),
+            command_of(plan)
+        ),
+        RecordEvent::Burned { plan, .. } => format!("burned {}", name(plan)),
+        RecordEvent::Refused { plan, reason, .. } => {
+            format!("refused {}: {}", name(plan), safe(reason.as_bytes()))
+        }
+        RecordEvent::Finished { plan, outcome, stdout, duration_ms, .. } => format!(
+            "finished {}: {}, {} bytes of output, {duration_ms} ms",
+            name(plan),
+            outcome_of(*outcome),
+            stdout.bytes
+        ),
+    };
+    let signed = if one.receipt.is_some() { "signed" } else { "" };
+    format!("{:>6} {} {signed:<6} {what}", one.sequence, text::time(record.at))
+}
+
+fn verify(args: &AuditVerifyArgs) -> ExitCode {
+    let result = match &args.file {
+        Some(path) => verify_file(path, args.keys.as_deref()),
+        None => verify_running(args.keys.as_deref()),
+    };
+    match result {
+        Ok(intact) => {
+            println!(
+                "intact: {} records, signed up to record {}, head {}",
+                intact.records,
+                intact.signed_upto,
+                intact.head.hex()
+            );
+            ExitCode::SUCCESS
+        }
+        Err(Unproved::Broken(text)) => {
+            eprintln!("olb: {text}");
+            ExitCode::from(BROKEN)
+        }
+        Err(Unproved::Cannot(text)) => {
+            eprintln!("olb: {text}");
+            ExitCode::from(CANNOT_VERIFY)
+        }
+    }
+}
+
+/// Why a trail is not called intact, as a sentence.
+#[derive(Debug, PartialEq, Eq)]
+enum Unproved {
+    Broken(String),
+    Cannot(String),
+}
+
+impl From<TrailError> for Unproved {
+    fn from(error: TrailError) -> Self {
+        match error {
+            TrailError::Broken { .. } => Self::Broken(error.to_string()),
+            TrailError::CannotVerify { .. } => {
+                Self::Cannot(format!("{error}; add the retired key to the file of --keys"))
+            }
+        }
+    }
+}
+
+impl From<Failure> for Unproved {
+    fn from(failure: Failure) -> Self {
+        Self::Cannot(failure.text)
+    }
+}
+
+fn keys(path: Option<&Path>, runtime: &Runtime) -> Result<BrokerKeys, Unproved> {
+    let keys = path.map_or_else(|| BrokerKeys::of(runtime), BrokerKeys::read);
+    keys.map_err(|text| Unproved::Cannot(safe(text.as_bytes())))
+}
+
+fn verify_running(keys_file: Option<&Path>) -> Result<Intact, Unproved> {
+    let runtime = Runtime::for_operator()?;
+    let keys = keys(keys_file, &runtime)?;
+    let expected = runtime.info(Socket::Review)?.sequence;
+    let mut records = Vec::new();
+    let last = fetch(&runtime, 1, |one| {
+        records.push((one.sequence, one.record.clone(), one.receipt.clone()));
+        Ok(true)
+    })?;
+    if last < expected {
+        return Err(Unproved::Broken(format!(
+            "the trail is broken: it ends at record {last}, and the broker says it has {expected}"
+        )));
+    }
+    Ok(verify_trail(records, &keys.audit, None)?)
+}
+
+fn verify_file(path: &Path, keys_file: Option<&Path>) -> Result<Intact, Unproved> {
+    let keys = keys(keys_file, &Runtime::for_requester())?;
+    let shown = safe(path.as_os_str().as_encoded_bytes());
+    let unreadable = |error: std::io::Error| {
+        Unproved::Cannot(format!("{shown} cannot be read ({error}); give an exported trail"))
+    };
+    let lines = BufReader::new(File::open(path).map_err(unreadable)?).lines();
+    let mut stopped = None;
+    let entries = (1_u64..).zip(lines).map_while(|(number, line)| {
+        let entry = line.map_err(unreadable).and_then(|line| {
+            parse(&line).ok_or_else(|| {
+                Unproved::Broken(format!(
+                    "the trail is broken: line {number} of {shown} is no record"
+                ))
+            })
+        });
+        entry.map_err(|error| stopped = Some(error)).ok()
+    });
+    let result = verify_trail(entries, &keys.audit, None);
+    match stopped {
+        Some(error) => Err(error),
+        None => {
+            let intact = result?;
+            if intact.records == 0 {
+                return Err(Unproved::Cannot(format!(
+                    "{shown} holds no records; export them first"
+                )));
+            }
+            Ok(intact)
+        }
+    }
+}
+
+type Entry = (u64, Vec<u8>, Option<Vec<u8>>);
+
+fn parse(line: &str) -> Option<Entry> {
+    let object: Value = serde_json::from_str(line).ok()?;
+    let receipt = match object.get("receipt")? {
+        Value::Null => None,
+        receipt => Some(json::unhex(receipt.as_str()?)?),
+    };
+    Some((
+        object.get("sequence")?.as_u64()?,
+        json::unhex(object.get("record")?.as_str()?)?,
+        receipt,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use olb_lease::{ChainHead, Epoch, ReceiptClaims};
+
+    use super::*;
+    use crate::trust::tests::{audit_key, finished};
+
+    /// Two finished runs, each signed.
+    fn trail() -> Vec<SequencedRecord> {
+        let mut head = ChainHead([0; 32]);
+        let signed = |(sequence, code): (u64, u8)| {
+            let event = finished(PlanDigest([code; 32]), Outcome::Exited(code), b"x");
+            let record = Record { at: 1_795_363_200, epoch: Epoch([1; 16]), event }.encode();
+            let claims = ReceiptClaims { sequence, previous: head, record: record.clone() };
+            head = claims.head();
+            SequencedRecord { sequence, record, receipt: Some(claims.sign(&audit_key())) }
+        };
+        [(1, 0), (2, 3)].into_iter().map(signed).collect()
+    }
+
+    struct Files {
+        dir: tempfile::TempDir,
+    }
+
+    impl Files {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let keys = format!("audit {}\n", audit_key().public().hex());
+            std::fs::write(dir.path().join("keys.pub"), keys).unwrap();
+            Self { dir }
+        }
+
+        fn verify(&self, text: &str) -> Result<Intact, Unproved> {
+            let path = self.dir.path().join("audit.jsonl");
+            std::fs::write(&path, text).unwrap();
+            verify_file(&path, Some(&self.dir.path().join("keys.pub")))
+        }
+    }
+
+    fn lines(trail: &[SequencedRecord]) -> Vec<String> {
+        trail.iter().map(|one| json::line(&export(one))).collect()
+    }
+
+    #[test]
+    fn an_exported_trail_verifies_offline() {
+        let intact = Files::new().verify(&lines(&trail()).join("\n")).unwrap();
+        assert_eq!((intact.records, intact.signed_upto), (2, 2));
+    }
+
+    #[test]
+    fn a_changed_exported_byte_is_broken_whatever_the_readable_fields_say() {
+        let files = Files::new();
+        let mut changed = trail();
+        let last = changed[1].record.len() - 1;
+        changed[1].record[last] ^= 1;
+        assert!(matches!(files.verify(&lines(&changed).join("\n")), Err(Unproved::Broken(_))));
+        let prose = lines(&trail()).join("\n").replace("exit 3", "exit 0");
+        assert!(files.verify(&prose).is_ok(), "the readable fields are no part of the trail");
+    }
+
+    #[test]
+    fn a_line_that_is_no_record_is_broken_and_an_empty_file_cannot_be_verified() {
+        let files = Files::new();
+        let [first, second] = lines(&trail()).try_into().unwrap();
+        for text in [
+            format!("{first}\nnonsense\n"),
+            format!("{first}\n{}", &second[..second.len() / 2]),
+            second,
+            first.replace("\"receipt\":\"", "\"receipt\":\"zz"),
+        ] {
+            assert!(matches!(files.verify(&text), Err(Unproved::Broken(_))), "{text}");
+        }
+        assert!(matches!(files.verify(""), Err(Unproved::Cannot(_))));
+        let missing =
+            verify_file(Path::new("/nonexistent"), Some(&files.dir.path().join("keys.pub")));
+        assert!(matches!(missing, Err(Unproved::Cannot(_))));
+    }
+
+    #[test]
+    fn a_trail_under_another_key_cannot_be_verified() {
+        let files = Files::new();
+        let other = olb_lease::SigningKey::<olb_lease::Audit>::from_seed(&[8; 32].into()).unwrap();
+        let keys = format!("audit {}\n", other.public().hex());
+        std::fs::write(files.dir.path().join("keys.pub"), keys).unwrap();
+        let result = files.verify(&lines(&trail()).join("\n"));
+        assert!(matches!(result, Err(Unproved::Cannot(_))), "{result:?}");
+    }
+
+    #[test]
+    fn an_exported_line_has_the_documented_fields() {
+        let object = export(&trail()[1]);
+        assert_eq!(object["sequence"], 2);
+        assert_eq!(object["event"], "finished");
+        assert_eq!(object["outcome"], "exit 3");
+        assert_eq!(object["at"], "2026-11-22T16:00:00Z");
+        assert!(object["record"].is_string() && object["receipt"].is_string());
+    }
+
+    #[test]
+    fn a_listed_line_reads_well_and_is_safe() {
+        let line = describe(&trail()[1]);
+        assert!(line.starts_with("     2 2026-11-22T16:00:00Z signed finished req_"), "{line}");
+        assert!(line.ends_with(": exit 3, 1 bytes of output, 4 ms"), "{line}");
+        let odd = SequencedRecord { sequence: 9, record: vec![0xff], receipt: None };
+        assert_eq!(describe(&odd), "     9 does not decode");
+    }
+}

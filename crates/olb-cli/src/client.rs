@@ -1,0 +1,273 @@
+//! Reaching the front: which socket, and one question per connection.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use olb_exec_api::Info;
+use olb_review::display::safe;
+use olb_wire::{LENGTH_BYTES, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, Request, Response};
+
+use crate::failure::{Failure, code};
+use crate::text;
+
+/// Where the sockets are unless `OLB_RUNTIME_DIR` says otherwise.
+const DEFAULT_RUNTIME_DIR: &str = "/run/olb";
+/// An answer that does not wait for a human is there within this time.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+
+/// The two sockets of the front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Socket {
+    /// For those who ask.
+    Request,
+    /// For those who decide.
+    Review,
+}
+
+/// The folder with the sockets and public keys of one broker.
+#[derive(Debug, Clone)]
+pub(crate) struct Runtime {
+    dir: PathBuf,
+    is_default: bool,
+}
+
+impl Runtime {
+    /// For the requester's own commands: whatever `OLB_RUNTIME_DIR` says.
+    pub(crate) fn for_requester() -> Self {
+        match std::env::var_os("OLB_RUNTIME_DIR") {
+            Some(dir) if !dir.is_empty() => Self { dir: dir.into(), is_default: false },
+            Some(_) | None => Self { dir: DEFAULT_RUNTIME_DIR.into(), is_default: true },
+        }
+    }
+
+    /// For commands that sign or change something: `OLB_RUNTIME_DIR` counts only where nobody but
+    /// root and the caller can have put it there.
+    pub(crate) fn for_operator() -> Result<Self, Failure> {
+        let runtime = Self::for_requester();
+        if runtime.is_default {
+            return Ok(runtime);
+        }
+        let Ok(dir) = runtime.dir.canonicalize() else {
+            return Err(Failure::no_broker());
+        };
+        let caller = olb_sys::harden::effective_uid();
+        match dir.ancestors().find(|part| !is_trusted(part, caller)) {
+            None => Ok(Self { dir, is_default: false }),
+            Some(part) => Err(Failure::refused(
+                "untrusted_runtime_dir",
+                format!(
+                    "OLB_RUNTIME_DIR is not used: {} can be changed by somebody other than root \
+                     and you; unset it or give a folder of your own",
+                    safe(part.as_os_str().as_encoded_bytes())
+                ),
+            )),
+        }
+    }
+
+    /// The broker whose sockets are in `dir`, for callers that made it themselves.
+    pub(crate) fn at(dir: PathBuf) -> Self {
+        Self { dir, is_default: false }
+    }
+
+    /// A file in the folder.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// A path beside the folder, for instances that keep their state there; `None` for the
+    /// installed broker.
+    pub(crate) fn beside(&self, path: &str) -> Option<PathBuf> {
+        if self.is_default {
+            return None;
+        }
+        Some(self.dir.parent()?.join(path))
+    }
+
+    /// Connects.
+    pub(crate) fn connect(&self, socket: Socket) -> Result<Connection, Failure> {
+        let name = match socket {
+            Socket::Request => "request.sock",
+            Socket::Review => "review.sock",
+        };
+        let stream = UnixStream::connect(self.file(name)).map_err(|_| Failure::no_broker())?;
+        Ok(Connection { stream })
+    }
+
+    /// One question and its answer; a refusal is a failure.
+    pub(crate) fn ask(&self, socket: Socket, request: &Request) -> Result<Response, Failure> {
+        let mut connection = self.connect(socket)?;
+        connection.send(request)?;
+        connection.receive(Some(Instant::now() + ANSWER_TIME))?.ok_or_else(Failure::no_broker)
+    }
+
+    /// What the root half says of itself, by way of the front.
+    pub(crate) fn info(&self, socket: Socket) -> Result<Info, Failure> {
+        let Response::Status(health) = self.ask(socket, &Request::Status)? else {
+            return Err(Failure::bad_answer());
+        };
+        let info = health.info.ok_or_else(Failure::no_broker)?;
+        olb_exec_api::decode_info(&info).map_err(|_| Failure::bad_answer())
+    }
+}
+
+/// Whether only root and `caller` can replace what is in `part`. In a sticky folder entries belong
+/// to their owners, so it counts where it belongs to one of the two.
+fn is_trusted(part: &Path, caller: u32) -> bool {
+    const OTHERS_MAY_WRITE: u32 = 0o022;
+    const STICKY: u32 = 0o1000;
+    part.symlink_metadata().is_ok_and(|meta| {
+        let owner_is_trusted = meta.uid() == 0 || meta.uid() == caller;
+        owner_is_trusted && (meta.mode() & OTHERS_MAY_WRITE == 0 || meta.mode() & STICKY != 0)
+    })
+}
+
+/// One connection: one request, then its answers.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: UnixStream,
+}
+
+impl Connection {
+    /// Sends the request.
+    pub(crate) fn send(&mut self, request: &Request) -> Result<(), Failure> {
+        let bytes = olb_wire::encode(request, REQUEST_BYTES_MAX).map_err(|_| {
+            Failure::usage("the request is too long; at most 1 MiB of standard input is taken")
+        })?;
+        match self.stream.write_all(&bytes) {
+            Ok(()) => Ok(()),
+            // The front refuses strangers without reading; what it said first can still be read.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(_) => Err(Failure::no_broker()),
+        }
+    }
+
+    /// The next answer, or `None` when `deadline` comes first. A refusal is a failure.
+    pub(crate) fn receive(
+        &mut self,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Response>, Failure> {
+        let mut prefix = [0; LENGTH_BYTES];
+        if !self.fill(&mut prefix, deadline)? {
+            return Ok(None);
+        }
+        let length =
+            olb_wire::body_length(prefix, RESPONSE_BYTES_MAX).map_err(|_| Failure::bad_answer())?;
+        let mut body = vec![0; length];
+        if !self.fill(&mut body, Some(Instant::now() + ANSWER_TIME))? {
+            return Err(Failure::no_broker());
+        }
+        match olb_wire::decode(&body).map_err(|_| Failure::bad_answer())? {
+            Response::Refused { reason, text, request } => {
+                Err(Failure::from_broker(reason, &text, request))
+            }
+            response => Ok(Some(response)),
+        }
+    }
+
+    /// The stream itself, for the frames of an execution.
+    pub(crate) fn into_stream(self) -> UnixStream {
+        self.stream
+    }
+
+    /// Fills `buffer`; false when the time is over before its first byte.
+    fn fill(&mut self, buffer: &mut [u8], deadline: Option<Instant>) -> Result<bool, Failure> {
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return if filled == 0 { Ok(false) } else { Err(Failure::no_broker()) };
+            }
+            self.stream.set_read_timeout(left).map_err(|_| Failure::no_broker())?;
+            match self.stream.read(rest) {
+                Ok(0) => return Err(no_answer()),
+                Ok(count) => filled += count,
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted
+                    | io::ErrorKind::WouldBlock
+                    | io::ErrorKind::TimedOut => {}
+                    _ => return Err(no_answer()),
+                },
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn no_answer() -> Failure {
+    Failure::new(code::UNAVAILABLE, "unavailable", text::NO_ANSWER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::view;
+
+    fn pair() -> (Connection, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Connection { stream: ours }, theirs)
+    }
+
+    #[test]
+    fn an_answer_in_pieces_is_read_whole() {
+        let (mut connection, mut front) = pair();
+        let answer = Response::Request(Box::new(view("pending")));
+        let bytes = olb_wire::encode(&answer, RESPONSE_BYTES_MAX).unwrap();
+        let writer = std::thread::spawn(move || {
+            for byte in bytes {
+                front.write_all(&[byte]).unwrap();
+            }
+        });
+        assert_eq!(connection.receive(None).unwrap(), Some(answer));
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn a_refusal_becomes_a_failure_with_its_code() {
+        let (mut connection, mut front) = pair();
+        let reason = olb_exec_api::Reason::NotListed;
+        let answer = Response::Refused {
+            reason: reason as u16,
+            text: "uid 7 may not ask\u{1b}[2J".into(),
+            request: None,
+        };
+        front.write_all(&olb_wire::encode(&answer, RESPONSE_BYTES_MAX).unwrap()).unwrap();
+        let failure = connection.receive(None).unwrap_err();
+        assert_eq!((failure.code, failure.name), (77, "not_listed"));
+        assert_eq!(failure.text, "uid 7 may not ask\\u{1b}[2J");
+    }
+
+    #[test]
+    fn silence_garbage_and_a_closed_door_are_told_apart_from_answers() {
+        let (mut connection, front) = pair();
+        assert_eq!(connection.receive(Some(Instant::now())).unwrap(), None);
+        drop(front);
+        assert_eq!(connection.receive(None).unwrap_err().text, text::NO_ANSWER);
+        let (mut connection, mut front) = pair();
+        front.write_all(&[0, 0, 0, 1, 0xff]).unwrap();
+        assert_eq!(connection.receive(None).unwrap_err().text, text::BAD_ANSWER);
+        let (mut connection, mut front) = pair();
+        front.write_all(&[0xff; 4]).unwrap();
+        assert_eq!(connection.receive(None).unwrap_err().code, 69);
+    }
+
+    #[test]
+    fn a_folder_that_others_can_write_to_is_not_trusted() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let me = olb_sys::harden::effective_uid();
+        let mode =
+            |mode| std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode));
+        for (bits, trusted) in
+            [(0o700, true), (0o711, true), (0o770, false), (0o777, false), (0o1777, true)]
+        {
+            mode(bits).unwrap();
+            assert_eq!(is_trusted(dir.path(), me), trusted, "{bits:o}");
+        }
+        mode(0o700).unwrap();
+        assert_eq!(is_trusted(dir.path(), me + 1), me == 0);
+        assert!(!is_trusted(&dir.path().join("missing"), me));
+    }
+}

@@ -1,0 +1,305 @@
+//! `olb exec`: present a lease. This is the hot path: no argument parser, one connection.
+
+use std::ffi::OsString;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use olb_exec_api::{ClientFrame, Reason, Refusal};
+use olb_lease::{LEASE_TEXT_MAX, Outcome, PlanDigest, RawLease, armor};
+use olb_review::display::safe;
+use olb_wire::{Command, Execute, Request, Response};
+
+use crate::args::ExecArgs;
+use crate::ask;
+use crate::client::{Runtime, Socket};
+use crate::failure::{Failure, code};
+use crate::outcome::{self, OutcomeFile};
+use crate::relay::{self, First, Signals, Stream};
+use crate::text;
+use crate::trust::{BrokerKeys, Finished};
+
+/// A lease and what it is presented with.
+#[derive(Debug)]
+pub(crate) struct Presentation {
+    /// In binary.
+    pub(crate) lease: Vec<u8>,
+    /// The request it belongs to, where only that is known.
+    pub(crate) id: Option<String>,
+    /// The command as typed now.
+    pub(crate) command: Option<Command>,
+}
+
+/// `olb exec` with its arguments as clap would read them; `None` leaves it to clap to say what is
+/// wrong with them.
+pub(crate) fn parse(words: &[OsString]) -> Option<ExecArgs> {
+    let mut args = ExecArgs::default();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.to_str()? {
+            "--" => break,
+            "--lease-file" => args.lease_file = Some(words.next()?.into()),
+            "--id" => args.id = Some(words.next()?.to_str()?.to_owned()),
+            "--outcome-file" => args.outcome_file = Some(words.next()?.into()),
+            _ => return None,
+        }
+    }
+    args.words = words.cloned().collect();
+    (args.lease_file.is_some() != args.id.is_some()).then_some(args)
+}
+
+/// `olb exec`.
+pub(crate) fn run(args: &ExecArgs) -> ExitCode {
+    let mut file = match OutcomeFile::create(args.outcome_file.as_deref()) {
+        Ok(file) => file,
+        Err(failure) => return failure.report(false),
+    };
+    let runtime = Runtime::for_requester();
+    let result = prepare(&runtime, args).and_then(|one| present(&runtime, &one, &mut file));
+    conclude(result, &mut file)
+}
+
+/// Tells how a run ended, and gives its exit code.
+pub(crate) fn conclude(result: Result<u8, Failure>, file: &mut OutcomeFile) -> ExitCode {
+    match result {
+        Ok(exit_code) => ExitCode::from(exit_code),
+        Err(failure) => {
+            file.put_failure(&failure);
+            failure.report(false)
+        }
+    }
+}
+
+fn prepare(runtime: &Runtime, args: &ExecArgs) -> Result<Presentation, Failure> {
+    let options = ask::Options {
+        user: args.user.as_deref(),
+        group: args.group.as_deref(),
+        chdir: args.chdir.as_deref(),
+        stdin: args.stdin,
+    };
+    let command =
+        if args.words.is_empty() { None } else { Some(ask::command(&args.words, options)?) };
+    let path: Option<PathBuf> = match args.lease_fd {
+        Some(fd) => Some(format!("/proc/self/fd/{fd}").into()),
+        None => args.lease_file.clone(),
+    };
+    match (path, &args.id) {
+        (Some(path), None) if command.is_some() => {
+            Ok(Presentation { lease: read_lease(path)?, id: None, command })
+        }
+        (Some(_), None) => Err(Failure::usage("no command is given; write it after '--'")),
+        (None, Some(id)) => {
+            Ok(Presentation { lease: kept_lease(runtime, id)?, id: Some(id.clone()), command })
+        }
+        _ => Err(Failure::usage("give the lease with --lease-file or --lease-fd, or --id")),
+    }
+}
+
+fn read_lease(path: PathBuf) -> Result<Vec<u8>, Failure> {
+    let mut text = String::new();
+    let opened = std::fs::File::open(&path);
+    let limit = LEASE_TEXT_MAX as u64 + 2;
+    let read = opened.and_then(|file| file.take(limit).read_to_string(&mut text));
+    read.map_err(|error| {
+        let shown = safe(path.as_os_str().as_encoded_bytes());
+        Failure::usage(format!("the lease in {shown} cannot be read ({error})"))
+    })?;
+    armor::decode(&text).map_err(|error| {
+        Failure::new(
+            Reason::Malformed.exit_code(),
+            Reason::Malformed.name(),
+            format!("the lease does not read: {error}; give it as 'olb request' printed it"),
+        )
+    })
+}
+
+/// The lease that the broker keeps for an approved request of the caller's.
+fn kept_lease(runtime: &Runtime, id: &str) -> Result<Vec<u8>, Failure> {
+    let show = Request::Show { selector: id.to_owned(), wait: false };
+    let Response::Request(view) = runtime.ask(Socket::Request, &show)? else {
+        return Err(Failure::bad_answer());
+    };
+    if let Some(lease) = &view.lease {
+        return Ok(lease.to_vec());
+    }
+    let (exit_code, text) = text::of_state(&view);
+    // What ran before is presented again: that is refused, whatever its own code was.
+    let has_run = ["exited", "killed", "spawn_failed"].contains(&view.state.as_str());
+    let exit_code = if has_run { code::REFUSED } else { exit_code };
+    let name = if has_run { Reason::AlreadyBurned.name() } else { "not_approved" };
+    Err(Failure { code: exit_code, name, text, view: Some(view) })
+}
+
+/// Presents the lease and stays until the command is over. The exit code is the command's, once
+/// its receipt was verified.
+pub(crate) fn present(
+    runtime: &Runtime,
+    presentation: &Presentation,
+    file: &mut OutcomeFile,
+) -> Result<u8, Failure> {
+    let claims = RawLease::parse(&presentation.lease).and_then(|lease| lease.unverified_claims());
+    let plan = claims.map_err(|error| {
+        let reason = Reason::Malformed;
+        let text = format!("{error}; ask for the command again");
+        Failure::new(reason.exit_code(), reason.name(), text)
+    })?;
+    let plan = plan.plan;
+    let execute = Execute {
+        lease: Some(presentation.lease.clone().into()),
+        id: presentation.id.clone(),
+        command: presentation.command.clone(),
+    };
+    let signals = Signals::take().map_err(lost)?;
+    let mut connection = runtime.connect(Socket::Request)?;
+    connection.send(&Request::Execute(Box::new(execute)))?;
+    let stream = connection.into_stream();
+    let first = match relay::first(&stream, &signals) {
+        // No frame: the front turned us away before it knew what was asked.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => First::End,
+        first => first.map_err(lost)?,
+    };
+    match first {
+        First::Frame(ClientFrame::Started, pipes) => {
+            let (out, err) = (io::stdout(), io::stderr());
+            let [stdout, stderr] = <[OwnedFd; 2]>::try_from(pipes)
+                .map_err(|_| unknown("the broker sent no pipes for the output"))?;
+            // From here on a reader that goes away ends this process, as it would end the command.
+            olb_sys::harden::restore_sigpipe();
+            let mut streams = [Stream::new(stdout, out.as_fd()), Stream::new(stderr, err.as_fd())];
+            let receipt = relay::relay(&stream, &signals, &mut streams).map_err(lost)?;
+            let finished = check(runtime, receipt.as_deref(), plan, Some(&streams))?;
+            file.put(&outcome::finished(plan, &finished));
+            end(plan, &finished)
+        }
+        First::Frame(ClientFrame::Outcome { receipt }, _) => {
+            let finished = check(runtime, Some(&receipt), plan, None)?;
+            file.put(&outcome::finished(plan, &finished));
+            end(plan, &finished)
+        }
+        First::Frame(ClientFrame::Refused(refusal), _) => {
+            Err(refused(runtime, &refusal, plan, file))
+        }
+        First::Signal(number) => Err(Failure::new(
+            number.saturating_add(128),
+            "interrupted",
+            format!(
+                "interrupted before it started; 'olb status {}' tells what became of it",
+                plan.request_id()
+            ),
+        )),
+        First::End => Err(silence(runtime, plan)),
+    }
+}
+
+/// Checks the receipt, and that what arrived here is what it says was written.
+fn check(
+    runtime: &Runtime,
+    receipt: Option<&[u8]>,
+    plan: PlanDigest,
+    streams: Option<&[Stream<'_>; 2]>,
+) -> Result<Finished, Failure> {
+    let receipt = receipt.ok_or_else(|| unknown("the broker went away while the command ran"))?;
+    let keys = BrokerKeys::of(runtime).map_err(|error| unknown(&error))?;
+    let finished = keys.finished(receipt, plan);
+    let finished = finished.ok_or_else(|| unknown("the receipt does not prove how it ended"))?;
+    let Some([out, err]) = streams else {
+        return Ok(finished);
+    };
+    for (name, stream, said) in
+        [("output", out, finished.stdout), ("error output", err, finished.stderr)]
+    {
+        if let Some(error) = stream.lost() {
+            return Err(unknown(&format!("its {name} could not be passed on ({error})")));
+        }
+        if stream.summary() != said {
+            return Err(unknown(&format!("the {name} that arrived is not what the receipt says")));
+        }
+    }
+    Ok(finished)
+}
+
+/// The exit code of a run, with a word where a code alone would mislead.
+fn end(plan: PlanDigest, finished: &Finished) -> Result<u8, Failure> {
+    use olb_lease::CutBy;
+    match finished.cut_by {
+        CutBy::Nobody | CutBy::Requester => {}
+        CutBy::Limit => eprintln!("olb: ended by its time limit; ask with a longer --timeout."),
+        CutBy::Broker => eprintln!("olb: ended because the broker was stopped."),
+    }
+    match finished.outcome {
+        Outcome::Exited(exit_code) => Ok(exit_code),
+        Outcome::Killed(signal) => Ok(signal.saturating_add(128)),
+        Outcome::SpawnFailed(errno) => {
+            eprintln!("olb: {} did not start: {}.", plan.request_id(), text::errno_text(errno));
+            Ok(text::of_errno(errno))
+        }
+        Outcome::Unknown { .. } => Err(unknown("the broker stopped while the command ran")),
+    }
+}
+
+fn refused(
+    runtime: &Runtime,
+    refusal: &Refusal,
+    plan: PlanDigest,
+    file: &mut OutcomeFile,
+) -> Failure {
+    let mut failure = Failure::from_broker(refusal.reason as u16, &refusal.text, None);
+    let Some(recorded) = &refusal.recorded else {
+        return failure;
+    };
+    let proved =
+        BrokerKeys::of(runtime).ok().and_then(|keys| keys.finished(&recorded.receipt, plan));
+    match proved {
+        Some(finished) => {
+            failure.text.push_str(&format!(" ({})", summary(&finished)));
+            let mut object = outcome::finished(plan, &finished);
+            object.append(&mut crate::json::failure(&failure));
+            file.put(&object);
+        }
+        None => failure.text.push_str(" (the recorded outcome could not be verified)"),
+    }
+    failure
+}
+
+fn summary(finished: &Finished) -> String {
+    let end = match finished.outcome {
+        Outcome::Exited(exit_code) => format!("exit {exit_code}"),
+        Outcome::Killed(signal) => format!("ended by signal {signal}"),
+        Outcome::SpawnFailed(errno) => format!("did not start: {}", text::errno_text(errno)),
+        Outcome::Unknown { .. } => "outcome not known".to_owned(),
+    };
+    format!("recorded: {end}, {} bytes of output", finished.stdout.bytes)
+}
+
+/// The connection ended without a word: what the broker holds on the request decides whether
+/// something may have run.
+fn silence(runtime: &Runtime, plan: PlanDigest) -> Failure {
+    let show = Request::Show { selector: plan.request_id().to_string(), wait: false };
+    match runtime.ask(Socket::Request, &show) {
+        Ok(Response::Request(view)) if view.state == "approved" => Failure::new(
+            code::UNAVAILABLE,
+            Reason::Unavailable.name(),
+            "the broker ended the connection before anything ran; present the lease again",
+        ),
+        Err(failure) if failure.code == code::REFUSED || failure.name == Reason::Busy.name() => {
+            failure
+        }
+        Ok(_) | Err(_) => unknown("the broker ended the connection without an answer"),
+    }
+}
+
+fn lost(error: io::Error) -> Failure {
+    unknown(&format!("the connection to the broker failed ({error})"))
+}
+
+fn unknown(why: &str) -> Failure {
+    Failure::new(
+        code::UNKNOWN_OUTCOME,
+        Reason::OutcomeUnknown.name(),
+        format!("{why}; the command may have run, so look at what it changes before you ask anew"),
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+use std::io::Write as _;
+
+use olb_exec_api::Recorded;
+use olb_sys::pipe::pipe;
+
+use super::*;
+use crate::trust::tests::{audit_key, finished, receipt};
+
+const PLAN: PlanDigest = PlanDigest([5; 32]);
+
+fn words(line: &str) -> Vec<OsString> {
+    line.split(' ').map(OsString::from).collect()
+}
+
+/// A runtime folder with `keys.pub` in it.
+fn runtime() -> (tempfile::TempDir, Runtime) {
+    let dir = tempfile::tempdir().unwrap();
+    let line = format!("audit {}\n", audit_key().public().hex());
+    std::fs::write(dir.path().join("keys.pub"), line).unwrap();
+    let runtime = Runtime::at(dir.path().to_owned());
+    (dir, runtime)
+}
+
+#[test]
+fn the_hot_path_reads_what_clap_would() {
+    use clap::Parser as _;
+    for line in [
+        "--lease-file l -- systemctl restart nginx",
+        "--id 7FK-3QX -- id -u",
+        "--id req_x --outcome-file o --",
+        "--outcome-file o --lease-file l -- --help --id x",
+    ] {
+        let fast = parse(&words(line)).unwrap();
+        let all = words(&format!("olb exec {line}"));
+        let all = all.into_iter().filter(|word| !word.is_empty());
+        let crate::args::Command::Exec(slow) = crate::args::Cli::parse_from(all).command else {
+            panic!("not exec");
+        };
+        assert_eq!(format!("{fast:?}"), format!("{slow:?}"), "{line}");
+    }
+}
+
+#[test]
+fn whatever_else_is_typed_is_left_to_clap() {
+    for line in
+        ["--help", "-- id", "--lease-file", "--lease-file l --id x -- id", "-u www -- id", "id"]
+    {
+        assert!(parse(&words(line)).is_none(), "{line}");
+    }
+}
+
+#[test]
+fn a_lease_that_does_not_read_is_malformed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lease");
+    for text in [String::new(), "olbl1_x".into(), "x".repeat(10_000)] {
+        std::fs::write(&path, text).unwrap();
+        let failure = read_lease(path.clone()).unwrap_err();
+        assert_eq!((failure.code, failure.name), (64, "malformed"));
+    }
+    std::fs::write(&path, armor::encode(&[1; olb_lease::LEASE_BYTES]) + "\n").unwrap();
+    assert_eq!(read_lease(path).unwrap(), [1; olb_lease::LEASE_BYTES]);
+}
+
+#[test]
+fn a_receipt_that_proves_the_end_gives_the_commands_code() {
+    let (_dir, runtime) = runtime();
+    for (outcome, want) in [
+        (Outcome::Exited(3), 3),
+        (Outcome::Killed(9), 137),
+        (Outcome::SpawnFailed(2), 127),
+        (Outcome::SpawnFailed(8), 126),
+    ] {
+        let receipt = receipt(finished(PLAN, outcome, b""));
+        let proved = check(&runtime, Some(&receipt), PLAN, None).unwrap();
+        assert_eq!(end(PLAN, &proved).unwrap(), want);
+    }
+}
+
+#[test]
+fn without_a_receipt_for_this_plan_the_outcome_is_unknown() {
+    let (dir, runtime) = runtime();
+    let good = receipt(finished(PLAN, Outcome::Exited(0), b""));
+    let other = receipt(finished(PlanDigest([6; 32]), Outcome::Exited(0), b""));
+    let mut forged = good.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    for bad in [None, Some(&other), Some(&forged)] {
+        let failure = check(&runtime, bad.map(Vec::as_slice), PLAN, None).unwrap_err();
+        assert_eq!((failure.code, failure.name), (70, "outcome_unknown"));
+    }
+    let unknown = receipt(finished(PLAN, Outcome::Unknown { may_be_running: true }, b""));
+    let proved = check(&runtime, Some(&unknown), PLAN, None).unwrap();
+    assert_eq!(end(PLAN, &proved).unwrap_err().code, 70);
+    std::fs::remove_file(dir.path().join("keys.pub")).unwrap();
+    assert_eq!(check(&runtime, Some(&good), PLAN, None).unwrap_err().code, 70);
+}
+
+#[test]
+fn public_keys_that_others_can_write_prove_nothing() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (dir, runtime) = runtime();
+    let keys = dir.path().join("keys.pub");
+    std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let good = receipt(finished(PLAN, Outcome::Exited(0), b""));
+    let failure = check(&runtime, Some(&good), PLAN, None).unwrap_err();
+    assert!(failure.text.contains("can be written by group or others"), "{}", failure.text);
+}
+
+#[test]
+fn output_that_is_not_what_the_receipt_says_is_not_believed() {
+    let (_dir, runtime) = runtime();
+    let sink = std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
+    for (arrived, is_right) in [(&b"hello"[..], true), (b"hell", false), (b"hellO", false)] {
+        let (out_read, out_write) = pipe().unwrap();
+        let (err_read, err_write) = pipe().unwrap();
+        std::fs::File::from(out_write).write_all(arrived).unwrap();
+        drop(err_write);
+        let mut streams =
+            [Stream::new(out_read, sink.as_fd()), Stream::new(err_read, sink.as_fd())];
+        let (client, broker) = std::os::unix::net::UnixStream::pair().unwrap();
+        drop(broker);
+        let copied = std::thread::scope(|scope| {
+            let copy = || relay::relay(&client, &Signals::take().unwrap(), &mut streams).unwrap();
+            scope.spawn(copy).join().unwrap()
+        });
+        assert_eq!(copied, None);
+        let receipt = receipt(finished(PLAN, Outcome::Exited(0), b"hello"));
+        let result = check(&runtime, Some(&receipt), PLAN, Some(&streams));
+        assert_eq!(result.is_ok(), is_right, "{arrived:?}");
+    }
+}
+
+#[test]
+fn a_burned_lease_tells_the_recorded_outcome_once_it_is_proved() {
+    let (dir, runtime) = runtime();
+    let path = dir.path().join("outcome");
+    let mut file = OutcomeFile::create(Some(&path)).unwrap();
+    let recorded = Recorded {
+        receipt: receipt(finished(PLAN, Outcome::Exited(0), b"0\n")),
+        stdout_tail: b"0\n".into(),
+        stderr_tail: Vec::new(),
+    };
+    let mut refusal = Refusal::new(Reason::AlreadyBurned, "this lease was used before");
+    refusal.recorded = Some(recorded);
+    let failure = refused(&runtime, &refusal, PLAN, &mut file);
+    assert_eq!((failure.code, failure.name), (77, "already_burned"));
+    assert_eq!(failure.text, "this lease was used before (recorded: exit 0, 2 bytes of output)");
+    let object: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!((&object["error"], &object["exit_code"]), (&"already_burned".into(), &0.into()));
+    let failure = refused(&runtime, &refusal, PlanDigest([6; 32]), &mut file);
+    assert!(failure.text.ends_with("(the recorded outcome could not be verified)"));
+}

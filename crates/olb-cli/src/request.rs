@@ -1,0 +1,154 @@
+//! `olb request`, `olb cancel`, and the asking half of `olb run`.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use olb_wire::{Command, Request, RequestView, Response, Submit};
+
+use crate::args::{AskArgs, RequestArgs, SelectArgs};
+use crate::client::{Runtime, Socket};
+use crate::failure::{Failure, code};
+use crate::{ask, json, text};
+
+/// How long to wait for a human.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Not at all.
+    No,
+    /// Until there is a decision, or this moment.
+    Until(Option<Instant>),
+}
+
+impl Wait {
+    /// At most `seconds` from now; for ever without a number.
+    pub(crate) fn at_most(seconds: Option<u32>) -> Self {
+        let after = |seconds: u32| Instant::now() + Duration::from_secs(seconds.into());
+        Self::Until(seconds.map(after))
+    }
+}
+
+/// `olb request`.
+pub(crate) fn run(args: &RequestArgs) -> ExitCode {
+    let wait = args.wait.map_or(Wait::No, |seconds| Wait::at_most(Some(seconds)));
+    match submit(&Runtime::for_requester(), &args.ask, wait) {
+        Ok((view, _)) => print(&view, args.json),
+        Err(failure) => failure.report(args.json),
+    }
+}
+
+/// `olb cancel`.
+pub(crate) fn cancel(args: &SelectArgs) -> ExitCode {
+    let request = Request::Cancel { selector: args.id.clone() };
+    match Runtime::for_requester().ask(Socket::Request, &request) {
+        Ok(Response::Request(view)) => {
+            if args.json {
+                println!("{}", json::line(&json::request(&view)));
+            } else {
+                println!("cancelled {} ({}).", shown(&view), text::command(&view));
+            }
+            ExitCode::SUCCESS
+        }
+        Ok(_) => Failure::bad_answer().report(args.json),
+        Err(failure) => failure.report(args.json),
+    }
+}
+
+/// Asks; with `wait` until the request is neither pending nor running.
+pub(crate) fn submit(
+    runtime: &Runtime,
+    args: &AskArgs,
+    wait: Wait,
+) -> Result<(Box<RequestView>, Command), Failure> {
+    let options = ask::Options {
+        user: args.user.as_deref(),
+        group: args.group.as_deref(),
+        chdir: args.chdir.as_deref(),
+        stdin: args.stdin,
+    };
+    let command = ask::command(&args.words, options)?;
+    ask::check_operands(runtime, &command)?;
+    let submit = Submit {
+        command: command.clone(),
+        reason: args.reason.clone(),
+        session: args.session.clone(),
+        wall_clock_secs: args.timeout,
+        wait: wait != Wait::No,
+    };
+    let view = follow(runtime, &Request::Submit(Box::new(submit)), wait)?;
+    Ok((view, command))
+}
+
+/// Sends `request` and takes the last of its answers that `wait` asks for.
+pub(crate) fn follow(
+    runtime: &Runtime,
+    request: &Request,
+    wait: Wait,
+) -> Result<Box<RequestView>, Failure> {
+    let mut connection = runtime.connect(Socket::Request)?;
+    connection.send(request)?;
+    let mut latest: Option<Box<RequestView>> = None;
+    let deadline = match wait {
+        Wait::No => Some(Instant::now() + Duration::from_secs(30)),
+        Wait::Until(deadline) => deadline,
+    };
+    loop {
+        match connection.receive(deadline)? {
+            Some(Response::Request(view)) => {
+                let is_open = ["pending", "executing"].contains(&view.state.as_str());
+                if wait == Wait::No || !is_open {
+                    return Ok(view);
+                }
+                if latest.is_none() {
+                    eprintln!("olb: waiting for {} ({}).", shown(&view), text::command(&view));
+                }
+                latest = Some(view);
+            }
+            Some(_) => return Err(Failure::bad_answer()),
+            None => return Err(wait_over(latest)),
+        }
+    }
+}
+
+fn wait_over(latest: Option<Box<RequestView>>) -> Failure {
+    let Some(view) = latest else {
+        return Failure::no_broker();
+    };
+    let text = format!(
+        "the wait is over and {} is still {}. Nothing was decided; run the same again to go on \
+         waiting.",
+        shown(&view),
+        olb_review::display::safe(view.state.as_bytes())
+    );
+    Failure { code: code::WAIT_OVER, name: "wait_over", text, view: Some(view) }
+}
+
+fn shown(view: &RequestView) -> String {
+    olb_review::display::safe(view.code.as_bytes())
+}
+
+/// Prints a request to its requester: the sentence on standard error, and on standard output the
+/// object, or the bare lease.
+fn print(view: &RequestView, is_json: bool) -> ExitCode {
+    let (exit_code, sentence) = text::of_state(view);
+    eprintln!("olb: {sentence}");
+    if is_json {
+        println!("{}", json::line(&json::request(view)));
+    } else if let Some(lease) = &view.lease {
+        println!("{}", olb_lease::armor::encode(lease));
+    }
+    ExitCode::from(exit_code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::view;
+
+    #[test]
+    fn a_wait_that_is_over_is_told_apart_from_every_other_end() {
+        let failure = wait_over(Some(Box::new(view("pending"))));
+        assert_eq!((failure.code, failure.name), (124, "wait_over"));
+        assert!(failure.text.contains("7FK-3QX is still pending"));
+        assert_eq!(wait_over(None).code, 69);
+    }
+}

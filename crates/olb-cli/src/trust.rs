@@ -1,0 +1,200 @@
+//! The broker's public keys on this host, and what they prove about a receipt.
+
+use std::path::Path;
+
+use olb_lease::{
+    Audit, CutBy, LeaseIssuer, Outcome, PlanDigest, PublicKey, RawReceipt, Record, RecordEvent,
+    StreamSummary,
+};
+use olb_sys::file::{TrustedFileError, read_trusted};
+
+use crate::client::Runtime;
+
+/// A file of public keys is at most this long, in bytes.
+const KEYS_BYTES_MAX: usize = 64 * 1024;
+
+/// Public keys of a broker; more than one of a kind where older ones were retired.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BrokerKeys {
+    /// They sign receipts, which are heads of the audit trail.
+    pub(crate) audit: Vec<PublicKey<Audit>>,
+    /// They sign leases.
+    pub(crate) lease: Vec<PublicKey<LeaseIssuer>>,
+    /// Whether the root half that wrote the file runs as root.
+    pub(crate) is_from_root: bool,
+}
+
+impl BrokerKeys {
+    /// `keys.pub` of a running broker. It must belong to root or the caller, and to nobody else.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub(crate) fn of(runtime: &Runtime) -> Result<Self, String> {
+        let path = runtime.file("keys.pub");
+        let by_root = match read_trusted(&path, KEYS_BYTES_MAX, 0) {
+            Ok(bytes) => return Self::parse(&bytes, true),
+            Err(error) => error,
+        };
+        let caller = olb_sys::harden::effective_uid();
+        match (&by_root, read_trusted(&path, KEYS_BYTES_MAX, caller)) {
+            (TrustedFileError::WrongOwner { .. }, Ok(bytes)) => Self::parse(&bytes, false),
+            _ => Err(by_root.to_string()),
+        }
+    }
+
+    /// A file that the caller named.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub(crate) fn read(path: &Path) -> Result<Self, String> {
+        let shown = olb_review::display::safe(path.as_os_str().as_encoded_bytes());
+        let bytes = std::fs::read(path).map_err(|error| {
+            format!("the public keys in {shown} cannot be read ({error}); give another file")
+        })?;
+        Self::parse(&bytes, false)
+    }
+
+    /// Lines `audit HEX` and `lease HEX`; `#` begins a comment.
+    fn parse(bytes: &[u8], is_from_root: bool) -> Result<Self, String> {
+        let wrong = |at: usize| {
+            format!(
+                "line {at} of the public keys does not read; expected 'audit' or 'lease' and 64 hex digits"
+            )
+        };
+        let mut keys = Self { is_from_root, ..Self::default() };
+        let text = std::str::from_utf8(bytes).map_err(|_| wrong(1))?;
+        for (at, line) in (1..).zip(text.lines()) {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            match line.split_once(' ') {
+                Some(("audit", hex)) => {
+                    keys.audit.push(PublicKey::from_hex(hex).map_err(|_| wrong(at))?);
+                }
+                Some(("lease", hex)) => {
+                    keys.lease.push(PublicKey::from_hex(hex).map_err(|_| wrong(at))?);
+                }
+                Some(_) | None => return Err(wrong(at)),
+            }
+        }
+        if keys.audit.is_empty() {
+            Err("no audit key is among the public keys".into())
+        } else {
+            Ok(keys)
+        }
+    }
+
+    /// The record that `receipt` proves; `None` where none of the keys vouches for it.
+    pub(crate) fn record(&self, receipt: &[u8]) -> Option<Record> {
+        let verified = |key| RawReceipt::parse(receipt).ok()?.verify(key).ok();
+        self.audit.iter().find_map(verified)?.decode_record().ok()
+    }
+
+    /// The end of a run of `plan` that `receipt` proves.
+    pub(crate) fn finished(&self, receipt: &[u8], expected: PlanDigest) -> Option<Finished> {
+        match self.record(receipt)?.event {
+            RecordEvent::Finished {
+                plan, outcome, stdout, stderr, cut_by, duration_ms, ..
+            } => (plan == expected).then_some(Finished {
+                outcome,
+                stdout,
+                stderr,
+                cut_by,
+                duration_ms,
+            }),
+            RecordEvent::EpochBegan { .. }
+            | RecordEvent::Decided { .. }
+            | RecordEvent::Burned { .. }
+            | RecordEvent::Refused { .. } => None,
+        }
+    }
+}
+
+/// How a run ended, as its receipt proves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Finished {
+    /// How.
+    pub(crate) outcome: Outcome,
+    /// Standard output.
+    pub(crate) stdout: StreamSummary,
+    /// Standard error.
+    pub(crate) stderr: StreamSummary,
+    /// Who cut it short.
+    pub(crate) cut_by: CutBy,
+    /// From spawn to end, in milliseconds.
+    pub(crate) duration_ms: u64,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use olb_lease::{ChainHead, Cti, Digest, Epoch, ReceiptClaims, SigningKey};
+
+    use super::*;
+
+    /// A key that signs receipts in tests.
+    pub(crate) fn audit_key() -> SigningKey<Audit> {
+        SigningKey::from_seed(&[9; 32].into()).unwrap()
+    }
+
+    /// Signs `event` as the first record of a trail.
+    pub(crate) fn receipt(event: RecordEvent) -> Vec<u8> {
+        let record = Record { at: 1_795_363_200, epoch: Epoch([1; 16]), event };
+        let previous = ChainHead([0; 32]);
+        ReceiptClaims { sequence: 1, previous, record: record.encode() }.sign(&audit_key())
+    }
+
+    /// The end of a run of `plan` that wrote `stdout`.
+    pub(crate) fn finished(plan: PlanDigest, outcome: Outcome, stdout: &[u8]) -> RecordEvent {
+        let summary = |bytes: &[u8]| StreamSummary {
+            bytes: bytes.len() as u64,
+            sha256: Digest(olb_lease::sha256(bytes)),
+        };
+        RecordEvent::Finished {
+            plan,
+            cti: Cti([2; 16]),
+            outcome,
+            stdout: summary(stdout),
+            stderr: summary(b""),
+            cut_by: CutBy::Nobody,
+            duration_ms: 4,
+        }
+    }
+
+    pub(crate) fn keys() -> BrokerKeys {
+        let line = format!("# ours\n\naudit {}\n", audit_key().public().hex());
+        BrokerKeys::parse(line.as_bytes(), true).unwrap()
+    }
+
+    #[test]
+    fn a_receipt_proves_the_end_of_its_own_plan_only() {
+        let plan = PlanDigest([5; 32]);
+        let good = receipt(finished(plan, Outcome::Exited(3), b"x"));
+        let proved = keys().finished(&good, plan).unwrap();
+        assert_eq!((proved.outcome, proved.stdout.bytes), (Outcome::Exited(3), 1));
+        assert!(keys().finished(&good, PlanDigest([6; 32])).is_none());
+        let burned = receipt(RecordEvent::Burned { plan, cti: Cti([2; 16]) });
+        assert!(keys().finished(&burned, plan).is_none());
+    }
+
+    #[test]
+    fn no_flipped_bit_of_a_receipt_proves_anything() {
+        let plan = PlanDigest([5; 32]);
+        let good = receipt(finished(plan, Outcome::Exited(0), b""));
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(keys().finished(&bad, plan).is_none(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_keys_reads_or_says_where_it_does_not() {
+        let hex = audit_key().public().hex();
+        for bad in ["audit", "audit 00", "other x", "lease", &format!("lease {hex}")] {
+            assert!(BrokerKeys::parse(bad.as_bytes(), true).is_err(), "{bad}");
+        }
+        let error = BrokerKeys::parse(format!("audit {hex}\nx").as_bytes(), true).unwrap_err();
+        assert!(error.starts_with("line 2 "), "{error}");
+    }
+}
