@@ -1,10 +1,187 @@
-//! `olb dev`.
+//! `olb dev`: a throwaway broker in the background, for plugin authors and tests. Root only.
+//!
+//! `up` makes the folder and starts a supervisor that owns both halves; `down` ends the supervisor
+//! and removes the folder. The supervisor ends by itself after eight hours.
 
+mod accounts;
+mod processes;
+mod supervise;
+
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::args::DevCommand;
+use anyhow::{Context, Result, bail, ensure};
+use olb_sys::harden::effective_uid;
+
+use crate::args::{DevCommand, DevUpArgs};
+use crate::dev::accounts::Accounts;
+use crate::failure::Failure;
+use crate::instance::daemon::{END_MS, READY_MS, await_ready, launch, tail};
+use crate::instance::stop::{Stop, Stopped};
+use crate::instance::{Instance, Settings, child, random_suffix, uids};
+
+/// Host names of throwaway instances begin so: an audience that no real broker has.
+const HOST_PREFIX: &str = "dev-";
+/// Name of the supervisor, for its log and the list of processes.
+const SUPERVISOR: &str = "supervisor";
+/// The supervisor has this long to end, in milliseconds: it gives each half its time in turn.
+const SUPERVISOR_END_MS: u32 = 3 * END_MS;
+/// The enrolled name of root.
+const OPERATOR: &str = "root";
 
 /// Starts, owns or ends a throwaway broker.
-pub(crate) fn run(_command: &DevCommand) -> ExitCode {
-    ExitCode::FAILURE
+pub(crate) fn run(command: &DevCommand) -> ExitCode {
+    let done = match command {
+        DevCommand::Up(args) => up(args),
+        DevCommand::Down(args) => down(&args.dir),
+        DevCommand::Supervise(args) => existing(&args.dir).and_then(|one| supervise::run(&one)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast::<Failure>() {
+            Ok(failure) => failure.report(false),
+            Err(error) => {
+                eprintln!("olb: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn up(args: &DevUpArgs) -> Result<()> {
+    let dir = checked_path(&args.dir)?;
+    if dir.symlink_metadata().is_ok() {
+        let text = format!("{} exists already; name a new folder", dir.display());
+        return Err(Failure::usage(text).into());
+    }
+    let accounts = Accounts::resolve(&args.requester, &args.approver)?;
+    let stop = Stop::new()?;
+    let instance = Instance::at(dir);
+    let started = start(&instance, accounts, &stop);
+    if started.is_err() {
+        instance.remove()?;
+    }
+    started?;
+    let mut line = b"export OLB_RUNTIME_DIR=".to_vec();
+    line.extend(quoted(instance.runtime_dir().as_os_str()));
+    line.push(b'\n');
+    io::stdout().write_all(&line).context("nobody reads how to reach the instance")
+}
+
+fn start(instance: &Instance, accounts: Accounts, stop: &Stop) -> Result<()> {
+    let [front_uid] = uids::unused()?;
+    let host = format!("{HOST_PREFIX}{}", random_suffix()?);
+    instance.create(&Settings { host, front_uid, requesters: accounts.requesters })?;
+    let dir = instance.dir();
+    ensure!(
+        instance.can_run_programs(),
+        "programs cannot be run from {}; choose a folder on another file system",
+        dir.display()
+    );
+    instance.enrol_operator(OPERATOR)?;
+    for approver in &accounts.approvers {
+        enrol(instance, approver, stop)?;
+    }
+    let log = instance.log_file(SUPERVISOR);
+    let arguments = [Path::new("dev"), Path::new("supervise"), Path::new("--dir"), dir];
+    let (reader, supervisor) =
+        launch(&instance.program("olb"), &arguments, &log, SUPERVISOR_END_MS)?;
+    // It waits for two daemons, one after the other.
+    if !await_ready(reader, stop, READY_MS.saturating_mul(2))? {
+        drop(supervisor);
+        bail!("the instance did not start; its log ends: {}", tail(&log));
+    }
+    supervisor.leave();
+    Ok(())
+}
+
+/// Enrols a person, whose key is made as that person where there is none yet.
+fn enrol(instance: &Instance, approver: &str, stop: &Stop) -> Result<()> {
+    let folder = instance.approvers_dir().display().to_string();
+    let words = ["keys", "enroll", "--user", approver, "--approvers-dir", &folder];
+    let enrolled = child::run(child::client(instance, effective_uid(), &words), stop)?;
+    let said = String::from_utf8_lossy(&enrolled.stderr).trim_end().to_owned();
+    ensure!(enrolled.code == 0, "{approver} cannot be enrolled: {said}");
+    Ok(())
+}
+
+fn down(dir: &Path) -> Result<()> {
+    let instance = existing(dir)?;
+    processes::end_all(&instance)?;
+    instance.remove()?;
+    eprintln!("olb: the instance in {} is ended and removed", instance.dir().display());
+    Ok(())
+}
+
+/// The instance in `dir`, if it is one that `up` made.
+fn existing(dir: &Path) -> Result<Instance> {
+    let instance = Instance::at(checked_path(dir)?);
+    let config = std::fs::read_to_string(instance.config_file()).unwrap_or_default();
+    if config.starts_with(&format!("host = {HOST_PREFIX}")) {
+        return Ok(instance);
+    }
+    let text = format!("there is no instance of 'olb dev up' in {}", instance.dir().display());
+    Err(Failure::usage(text).into())
+}
+
+/// `dir` as an absolute path that only root can redirect.
+///
+/// # Errors
+/// Not root, or somebody else can change a folder above.
+fn checked_path(dir: &Path) -> Result<PathBuf> {
+    if effective_uid() != 0 {
+        let text = "'olb dev' starts a broker that runs commands as root; run it as root";
+        return Err(Failure::usage(text).into());
+    }
+    let dir = std::path::absolute(dir).context("the folder's path cannot be used")?;
+    let plain = |part: std::path::Component<'_>| !matches!(part, std::path::Component::ParentDir);
+    let Some(parent) = dir.parent().filter(|_| dir.components().all(plain)) else {
+        return Err(Failure::usage("name the folder by a path without '..'").into());
+    };
+    match parent.ancestors().find(|part| !belongs_to_root(part)) {
+        None => Ok(dir),
+        Some(part) => {
+            let part = part.display();
+            Err(Failure::usage(format!(
+                "{part} is missing, a link, or can be changed by somebody other than root; \
+                 choose a folder whose parents are root's, such as /opt/olb-try"
+            ))
+            .into())
+        }
+    }
+}
+
+fn belongs_to_root(part: &Path) -> bool {
+    const OTHERS_MAY_WRITE: u32 = 0o022;
+    part.symlink_metadata().is_ok_and(|found| {
+        found.is_dir() && found.uid() == 0 && found.mode() & OTHERS_MAY_WRITE == 0
+    })
+}
+
+/// A word that a shell reads back as it is.
+fn quoted(word: &OsStr) -> Vec<u8> {
+    olb_review::quote::word(word.as_bytes()).into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_folders_of_root_count() {
+        assert!(belongs_to_root(Path::new("/")) && belongs_to_root(Path::new("/usr")));
+        assert!(!belongs_to_root(Path::new("/tmp")), "others may write");
+        assert!(!belongs_to_root(Path::new("/proc/self/cwd")), "a link");
+        assert!(!belongs_to_root(Path::new("/no/such/folder")));
+    }
+
+    #[test]
+    fn what_is_printed_survives_a_shell() {
+        assert_eq!(quoted(OsStr::new("/opt/olb-try/run")), b"/opt/olb-try/run");
+        assert_eq!(quoted(OsStr::new("/opt/a b/run")), b"'/opt/a b/run'");
+    }
 }

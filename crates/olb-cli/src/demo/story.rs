@@ -1,0 +1,111 @@
+//! What the demo says. With `--json`, standard output is left to the one object at the end.
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::AsFd;
+
+use anyhow::{Context, Result};
+use olb_review::display::safe;
+use serde::Serialize;
+
+use crate::instance::child::Output;
+use crate::instance::stop::Stop;
+use crate::json;
+
+/// An answer is at most this long, in bytes.
+const ANSWER_BYTES_MAX: usize = 100;
+
+/// Writes for a person.
+#[derive(Debug)]
+pub(super) struct Story {
+    json: bool,
+}
+
+impl Story {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Writes text that is already safe to show.
+    pub(super) fn text(&self, text: &str) -> Result<()> {
+        let written = if self.json {
+            io::stderr().write_all(text.as_bytes())
+        } else {
+            let mut stdout = io::stdout();
+            stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+        };
+        written.context("nobody reads the demo any more")
+    }
+
+    pub(super) fn line(&self, text: &str) -> Result<()> {
+        self.text(&format!("{text}\n"))
+    }
+
+    pub(super) fn step(&self, number: u8, text: &str) -> Result<()> {
+        self.text(&format!("\n{number}. {text}\n"))
+    }
+
+    /// A command as somebody typed it.
+    pub(super) fn command(&self, prompt: &str, words: &[&str]) -> Result<()> {
+        let words: Vec<Vec<u8>> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
+        self.line(&format!("   {prompt} {}", olb_review::quote::command(&words)))
+    }
+
+    /// What a command printed.
+    pub(super) fn output(&self, output: &Output) -> Result<()> {
+        self.lines(&output.stdout)?;
+        self.messages(output)
+    }
+
+    /// What a command printed for people, without what it printed for programs.
+    pub(super) fn messages(&self, output: &Output) -> Result<()> {
+        self.lines(&output.stderr)
+    }
+
+    fn lines(&self, text: &[u8]) -> Result<()> {
+        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| self.line(&format!("   {}", safe(line)))).collect()
+    }
+
+    pub(super) fn no_boundary(&self) -> Result<()> {
+        self.text(
+            "\n\
+             ######################################################################\n\
+             #  NO PRIVILEGE BOUNDARY. This is not root, so the agent, the front, #\n\
+             #  the root half and you are one user. The steps are the real ones,  #\n\
+             #  the protection is not. As root it is: sudo ./run demo             #\n\
+             ######################################################################\n",
+        )
+    }
+
+    /// Asks for yes or no on standard input. Anything but a plain yes, silence included, is no.
+    pub(super) fn confirm(&self, yes: bool, stop: &Stop) -> Result<bool> {
+        self.text("Approve? [y/N] ")?;
+        if yes {
+            self.line("y   (answered by --yes)")?;
+            return Ok(true);
+        }
+        let mut answer = Vec::new();
+        let mut stdin = io::stdin().lock();
+        while !answer.ends_with(b"\n") && answer.len() < ANSWER_BYTES_MAX {
+            stop.wait(&[stdin.as_fd()], None)?;
+            let mut byte = [0];
+            if stdin.read(&mut byte).context("standard input cannot be read")? == 0 {
+                break;
+            }
+            answer.extend(byte);
+        }
+        if !(stdin.is_terminal() && answer.ends_with(b"\n")) {
+            // Nobody's terminal has ended the line.
+            self.line("")?;
+        }
+        let answer = answer.trim_ascii().to_ascii_lowercase();
+        Ok(answer == b"y" || answer == b"yes")
+    }
+
+    /// The object at the end.
+    pub(super) fn json(&self, object: &impl Serialize) -> Result<()> {
+        let mut stdout = io::stdout();
+        let written = writeln!(stdout, "{}", json::line(object)).and_then(|()| stdout.flush());
+        written.context("nobody reads the demo's result")
+    }
+}
