@@ -72,6 +72,13 @@ pub(super) fn items(input: &[u8]) -> Vec<Vec<u8>> {
     out
 }
 
+/// The array of `parts` with the item at `at` replaced.
+pub(super) fn replaced(parts: &[Vec<u8>], at: usize, value: Vec<u8>) -> Vec<u8> {
+    let mut parts = parts.to_vec();
+    parts[at] = value;
+    array(&parts)
+}
+
 /// A map by its encoded pairs, in any order and with any defect.
 #[derive(Clone)]
 pub(super) struct Map(pub(super) Vec<(Vec<u8>, Vec<u8>)>);
@@ -130,11 +137,24 @@ impl Map {
         map
     }
 
+    /// The map with one more pair in the place `at`.
+    pub(super) fn inserted(&self, at: usize, key: Vec<u8>, value: Vec<u8>) -> Self {
+        let mut map = self.clone();
+        map.0.insert(at, (key, value));
+        map
+    }
+
     /// The map with one more pair at its end.
     pub(super) fn plus(&self, key: Vec<u8>, value: Vec<u8>) -> Self {
         let mut map = self.clone();
         map.0.push((key, value));
         map
+    }
+
+    /// An array of the same items.
+    pub(super) fn flat(&self) -> Vec<u8> {
+        let items: Vec<_> = self.0.iter().flat_map(|(k, v)| [k.clone(), v.clone()]).collect();
+        array(&items)
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {

@@ -7,7 +7,7 @@ use crate::{
 
 use super::case::{Case, Kind, Stage};
 use super::fixture::{EPOCH, NOW, approver, audit, issuer, lease, plan, receipt, record, verdict};
-use super::raw::{array, bytes, items, null, text, uint};
+use super::raw::{array, bytes, items, null, replaced, text, uint};
 
 fn around(record: Vec<u8>) -> Vec<u8> {
     ReceiptClaims { record, ..receipt() }.sign(&audit())
@@ -76,20 +76,25 @@ fn refused(
 #[rustfmt::skip]
 fn frame() -> Vec<Case> {
     let parts = items(&record().encode());
-    let with = |at: usize, value: Vec<u8>| { let mut parts = parts.clone(); parts[at] = value; array(&parts) };
+    let with = |at, value| replaced(&parts, at, value);
     vec![
         refused("record_empty", &["R-5"], "The record is empty.", Vec::new()),
-        refused("record_time_not_shortest", &["R-5", "C-3"], "The record's time takes nine bytes where five do.",
+        refused("record_time_not_shortest", &["R-5", "C-3"],
+            "The record's time takes nine bytes where five do.",
             with(1, [&[0x1b][..], &u64::from(NOW).to_be_bytes()].concat())),
-        refused("record_bytes_after", &["R-5", "C-2"], "A byte follows the record.", [record().encode(), vec![0]].concat()),
-        refused("record_longer_than_limit", &["R-5"], "A record of 136193 bytes; the receipt around it is within its own limit.",
+        refused("record_bytes_after", &["R-5", "C-2"], "A byte follows the record.",
+            [record().encode(), vec![0]].concat()),
+        refused("record_longer_than_limit", &["R-5"],
+            "A record of 136193 bytes; the receipt around it is within its own limit.",
             vec![0x61; crate::RECORD_BYTES_MAX + 1]),
         refused("record_array_of_4", &["R-6"], "No event.", array(&parts[..4])),
         refused("record_version_2", &["R-6"], "The record's version is 2.", with(0, uint(2))),
-        refused("record_epoch_15_bytes", &["R-6"], "The epoch is one byte short.", with(2, bytes(&[1; 15]))),
+        refused("record_epoch_15_bytes", &["R-6"], "The epoch is one byte short.",
+            with(2, bytes(&[1; 15]))),
         refused("record_time_text", &["R-6"], "The time is text.", with(1, text("now"))),
         refused("record_kind_5", &["R-7"], "No kind has the number 5.", with(3, uint(5))),
-        refused("record_kind_of_other_event", &["R-8"], "The kind says burned, the event is that of finished.", with(3, uint(2))),
+        refused("record_kind_of_other_event", &["R-8"],
+            "The kind says burned, the event is that of finished.", with(3, uint(2))),
     ]
 }
 
@@ -98,23 +103,24 @@ fn frame() -> Vec<Case> {
 fn finished() -> Vec<Case> {
     let parts = items(&record().encode());
     let event = items(&parts[4]);
-    let with = |at: usize, value: Vec<u8>| {
-        let mut event = event.clone(); event[at] = value;
-        let mut parts = parts.clone(); parts[4] = array(&event);
-        array(&parts)
-    };
+    let with = |at, value| replaced(&parts, 4, replaced(&event, at, value));
     let outcome = |kind, value| with(2, array(&[uint(kind), uint(value)]));
     let digest = bytes(&[1; 32]);
     vec![
-        refused("finished_plan_31_bytes", &["R-8"], "The plan digest is one byte short.", with(0, bytes(&[1; 31]))),
-        refused("finished_cti_text", &["R-8"], "The lease's nonce is text.", with(1, text("nonce, 16 bytes."))),
-        refused("finished_stdout_1_item", &["R-8"], "Standard output without its digest.", with(3, array(&[uint(0)]))),
-        refused("finished_stderr_negative", &["R-8"], "A negative count of bytes.", with(4, array(&[vec![0x20], digest]))),
+        refused("finished_plan_31_bytes", &["R-8"], "The plan digest is one byte short.",
+            with(0, bytes(&[1; 31]))),
+        refused("finished_cti_text", &["R-8"], "The lease's nonce is text.",
+            with(1, text("nonce, 16 bytes."))),
+        refused("finished_stdout_1_item", &["R-8"], "Standard output without its digest.",
+            with(3, array(&[uint(0)]))),
+        refused("finished_stderr_negative", &["R-8"], "A negative count of bytes.",
+            with(4, array(&[vec![0x20], digest]))),
         refused("outcome_kind_4", &["R-9"], "No outcome has the number 4.", outcome(4, 0)),
         refused("outcome_exit_256", &["R-9"], "An exit code of 256.", outcome(0, 256)),
         refused("outcome_signal_256", &["R-9"], "A signal of 256.", outcome(1, 256)),
         refused("outcome_errno_65536", &["R-9"], "An errno of 65536.", outcome(2, 65_536)),
-        refused("outcome_unknown_2", &["R-9"], "Neither may nor may not be running.", outcome(3, 2)),
+        refused("outcome_unknown_2", &["R-9"], "Neither may nor may not be running.",
+            outcome(3, 2)),
         refused("cut_by_4", &["R-9"], "Nobody has the number 4.", with(5, uint(4))),
     ]
 }
@@ -130,15 +136,19 @@ fn others() -> Vec<Case> {
     let (digest, cti) = (bytes(&[1; 32]), bytes(&[2; 16]));
     let (kid, bstr) = (bytes(&[3; 8]), bytes(b"x"));
     vec![
-        refused("epoch_reason_4", &["R-9"], "No reason has the number 4.", event(0, &[uint(4), kid])),
-        refused("epoch_kid_9_bytes", &["R-8"], "A key id of nine bytes.", event(0, &[uint(0), bytes(&[3; 9])])),
+        refused("epoch_reason_4", &["R-9"], "No reason has the number 4.",
+            event(0, &[uint(4), kid])),
+        refused("epoch_kid_9_bytes", &["R-8"], "A key id of nine bytes.",
+            event(0, &[uint(0), bytes(&[3; 9])])),
         refused("decided_uid_64_bits", &["R-8"], "The approver's uid does not fit 32 bits.",
             event(1, &[bstr.clone(), bstr.clone(), text("alice"), uint(1 << 32), null()])),
         refused("decided_without_cti", &["R-8"], "Neither a nonce nor null.",
             event(1, &[bstr.clone(), bstr.clone(), text("alice"), uint(1000)])),
         refused("decided_cti_15_bytes", &["R-8"], "A nonce of 15 bytes.",
             event(1, &[bstr.clone(), bstr, text("alice"), uint(1000), bytes(&[2; 15])])),
-        refused("burned_3_items", &["R-8"], "A third item.", event(2, &[digest.clone(), cti.clone(), null()])),
-        refused("refused_reason_513_bytes", &["R-10"], "The reason is one byte too long.", event(3, &[digest, cti, text(&"a".repeat(513))])),
+        refused("burned_3_items", &["R-8"], "A third item.",
+            event(2, &[digest.clone(), cti.clone(), null()])),
+        refused("refused_reason_513_bytes", &["R-10"], "The reason is one byte too long.",
+            event(3, &[digest, cti, text(&"a".repeat(513))])),
     ]
 }
