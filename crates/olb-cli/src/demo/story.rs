@@ -62,8 +62,8 @@ impl Story {
     }
 
     fn lines(&self, text: &[u8]) -> Result<()> {
-        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        lines.map(|line| self.line(&format!("   {}", safe(line)))).collect()
+        let mut lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.try_for_each(|line| self.line(&format!("   {}", safe(line))))
     }
 
     pub(super) fn no_boundary(&self) -> Result<()> {

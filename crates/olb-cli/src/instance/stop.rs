@@ -41,12 +41,7 @@ impl Stop {
         Ok(Self { fd: termination_fd().context("signals cannot be watched")? })
     }
 
-    /// Whether the process was told to stop.
-    pub(crate) fn check(&self) -> Result<()> {
-        self.wait(&[], Some(0)).map(|_| ())
-    }
-
-    /// Waits for one of `fds`, at most `timeout_ms` milliseconds.
+    /// Waits for one of `fds`, at most `timeout_ms` milliseconds (`None`: for ever).
     ///
     /// # Errors
     /// [`Stopped`], also if the process was told so before.
