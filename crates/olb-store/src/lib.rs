@@ -6,7 +6,7 @@
 //! old or forged `broker.db` therefore brings no second run, only a request that is asked again.
 //!
 //! Every call costs the same with a hundred thousand past requests as with none: each statement
-//! reads through an index, and a test holds the query plans to that.
+//! reads through an index, and a test counts the steps that it takes.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
