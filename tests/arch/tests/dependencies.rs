@@ -133,7 +133,7 @@ fn pure_crates_reach_no_system_clock_or_randomness() {
 fn each_heavy_dependency_has_its_place() {
     let places = [
         ("libc", &["olb-sys"] as &[&str]),
-        ("nix", &["olb-sys"]),
+        ("nix", &["olb-sys", "olb-cli"]),
         ("rusqlite", &["olb-ledger", "olb-store"]),
         ("ed25519-dalek", &["olb-lease"]),
         ("tokio", &["olb-brokerd"]),
