@@ -164,7 +164,7 @@ impl Lifecycle {
             return Err(Reject::Mismatch);
         }
         // What the view does not hold means something only if nothing happened since it was asked.
-        let complete = entry.agreement == Agreement::Asked && entry.under_way == 0;
+        let complete = entry.agreement == Agreement::Asked;
         let usable = view.decision.as_ref().is_some_and(|decision| decision.lease.is_some());
         let burned = view.burned;
         let mut changed = false;
