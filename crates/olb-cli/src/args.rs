@@ -206,7 +206,7 @@ pub(crate) struct DenyArgs {
     #[command(flatten)]
     pub(crate) decide: DecideArgs,
     /// Why not, or what to do instead: the agent reads it
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, default_value = "", value_name = "TEXT")]
     pub(crate) reason: String,
 }
 

@@ -33,6 +33,11 @@ pub(crate) struct Options<'a> {
 pub(crate) fn command(words: &[OsString], options: Options<'_>) -> Result<Command, Failure> {
     let first = words.iter().position(|word| !is_assignment(word.as_bytes()));
     let (variables, argv) = words.split_at(first.unwrap_or(words.len()));
+    // `TZ=UTC -- date` means the same as `-- TZ=UTC date`.
+    let argv = match argv.split_first() {
+        Some((dashes, rest)) if dashes == "--" && !variables.is_empty() => rest,
+        Some(_) | None => argv,
+    };
     if argv.is_empty() {
         return Err(Failure::usage("no command is given; write it after '--'"));
     }
@@ -128,6 +133,13 @@ mod tests {
             ["TZ=UTC", "_A="].map(|word| ByteBuf::from(word.as_bytes()))
         );
         assert_eq!(built.argv, ["env", "B=c"].map(|word| ByteBuf::from(word.as_bytes())));
+    }
+
+    #[test]
+    fn dashes_between_variables_and_command_are_no_command() {
+        let built = command(&words(&["TZ=UTC", "--", "date"]), Options::default()).unwrap();
+        assert_eq!(built.argv, [ByteBuf::from(&b"date"[..])]);
+        assert!(command(&words(&["TZ=UTC", "--"]), Options::default()).is_err());
     }
 
     #[test]

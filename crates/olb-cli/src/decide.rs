@@ -253,7 +253,9 @@ fn send(subject: &Subject, claims: &VerdictClaims, verdict: Vec<u8>) -> Result<C
             Ok(Confirmed { view: request, text })
         }
         // A refusal is an answer; whether it is true matters only where something may still run.
-        Err(failure) if failure.code != code::UNAVAILABLE => Err(failure),
+        Err(failure) if failure.code != code::UNAVAILABLE => {
+            Err(for_approver(failure, claims.kind))
+        }
         Ok(_) | Err(_) => Err(unconfirmed(subject, claims.kind)),
     }
 }
@@ -273,6 +275,20 @@ fn proves(keys: &BrokerKeys, receipt: &[u8], plan: &[u8], claims: &VerdictClaims
                 && verdict.plan == claims.plan
                 && verdict.epoch == claims.epoch
         })
+}
+
+/// A refusal that shows the request as it is speaks to the requester; the approver is told plainly.
+fn for_approver(mut failure: Failure, kind: VerdictKind) -> Failure {
+    if let Some(view) = &failure.view {
+        let done = match kind {
+            VerdictKind::Approve => "approved",
+            VerdictKind::Deny => "denied",
+            VerdictKind::Revoke => "revoked",
+        };
+        let [code, state] = [&view.code, &view.state].map(|text| safe(text.as_bytes()));
+        failure.text = format!("{code} is {state} and cannot be {done} any more; nothing changed");
+    }
+    failure
 }
 
 fn done(subject: &Subject, claims: &VerdictClaims, view: &RequestView) -> String {

@@ -114,7 +114,7 @@ fn because(view: &RequestView) -> String {
 
 fn denied(view: &RequestView) -> String {
     let again = match view.retry_after_secs {
-        Some(seconds) if seconds > 0 => format!("after {}", span(seconds)),
+        Some(seconds) if seconds > 0 => format!("after {}", waiting(seconds)),
         Some(_) | None => "later".to_owned(),
     };
     format!(
@@ -177,6 +177,12 @@ pub(crate) fn span(seconds: u64) -> String {
     let (size, name) = units.into_iter().find(fits).unwrap_or((1, "second"));
     let count = seconds / size;
     format!("{count} {name}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Seconds to wait, in words that one can act on: from two minutes on in whole minutes, never too
+/// few.
+fn waiting(seconds: u64) -> String {
+    span(if seconds < 120 { seconds } else { seconds.div_ceil(60).saturating_mul(60) })
 }
 
 /// Seconds since the Unix epoch as RFC 3339 in UTC.
@@ -283,6 +289,8 @@ mod tests {
         let want =
             ["1 second", "90 seconds", "10 minutes", "30 minutes", "1 hour", "2 hours", "1 day"];
         assert_eq!(spans, want);
+        let waits = [1, 119, 121, 559, 600].map(waiting);
+        assert_eq!(waits, ["1 second", "119 seconds", "3 minutes", "10 minutes", "10 minutes"]);
         assert_eq!(time(1_795_363_200), "2026-11-22T16:00:00Z");
         assert_eq!(time(u64::MAX), "second 18446744073709551615");
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use olb_lease::Plan;
 
 use crate::display::safe;
-use crate::quote::{assignment, command, counted};
+use crate::quote::{assignment, command, counted, word};
 
 /// A longer text does not fit what a person reads on a terminal before answering: it is shown, but
 /// cannot be approved by answering. In bytes.
@@ -51,7 +51,7 @@ pub fn render(plan: &Plan, facts: &Facts) -> Review {
         lines.field("Typed", &command(&plan.typed_argv));
     }
     lines.field("Runs", &runs(plan));
-    lines.field("As", &format!("{}, in {}", run_as(plan), path(&plan.cwd.path)));
+    lines.field("As", &format!("{}, in {}", run_as(plan), word(&plan.cwd.path)));
     if facts.run_as_mismatch {
         let name = safe(plan.run_as.name.as_bytes());
         lines.field("WARNING", &format!("the account {name} has other numbers on this host"));
@@ -63,7 +63,8 @@ pub fn render(plan: &Plan, facts: &Facts) -> Review {
     lines.field("Effect", "cannot inspect");
     lines.field("Risk", "high - what cannot be inspected counts as high");
     lines.field("Surprise", &surprise(plan));
-    let reason = safe(plan.reason.as_bytes());
+    // A quotation mark in it must not look like the end of it.
+    let reason = safe(plan.reason.as_bytes()).replace('"', "\\\"");
     let says = if reason.is_empty() { "nothing".to_owned() } else { format!("\"{reason}\"") };
     lines.wide("Agent says", &format!("{says}   (the agent's own words)"));
     let expires = safe(facts.expires.as_bytes());
@@ -106,15 +107,16 @@ fn who(plan: &Plan, facts: &Facts) -> String {
         Some(name) => format!("{} (uid {uid})", safe(name.as_bytes())),
         None => format!("uid {uid} (no account of that number here)"),
     };
-    let session = safe(plan.session.as_bytes());
-    let session =
-        if session.is_empty() { "no session".into() } else { format!("session {session}") };
+    let session = match plan.session.as_str() {
+        "" => "no session".to_owned(),
+        session => format!("session {}", word(session.as_bytes())),
+    };
     format!("{who} on {}, {session}", safe(plan.host.as_bytes()))
 }
 
 fn runs(plan: &Plan) -> String {
     let file = &plan.executable;
-    format!("{} ({} bytes, inode {})", path(&file.path), file.size, file.ino)
+    format!("{} ({} bytes, inode {})", word(&file.path), file.size, file.ino)
 }
 
 /// The target account. Number zero is root whatever it is called.
@@ -132,10 +134,6 @@ fn run_as(plan: &Plan) -> String {
     let others =
         if others.is_empty() { String::new() } else { format!(", groups {}", others.join(" ")) };
     format!("{named} (uid {}, gid {}{others})", target.uid, target.gid)
-}
-
-fn path(bytes: &[u8]) -> String {
-    crate::quote::word(bytes)
 }
 
 fn environment(plan: &Plan, lines: &mut Lines) {

@@ -123,3 +123,12 @@ fn a_reason_that_does_not_fit_is_refused_before_anything_is_asked() {
     let long = "x".repeat(verdict_limit::REASON_BYTES + 1);
     assert_eq!(decide(VerdictKind::Deny, &args, &long).err().unwrap().code, 64);
 }
+
+#[test]
+fn an_approver_is_told_the_state_and_not_the_agents_sentence() {
+    let denied = olb_exec_api::Reason::Denied as u16;
+    let failure = Failure::from_broker(denied, "x", Some(Box::new(view("denied"))));
+    let failure = for_approver(failure, VerdictKind::Revoke);
+    assert_eq!(failure.text, "7FK-3QX is denied and cannot be revoked any more; nothing changed");
+    assert_eq!(failure.code, 77);
+}

@@ -114,6 +114,18 @@ fn no_line_can_be_forged_from_any_text_of_the_agent() {
 }
 
 #[test]
+fn the_agents_words_cannot_end_their_own_quotation() {
+    let mut plan = plan();
+    plan.reason = "ok\"   (the agent's own words) \\\" Risk low".into();
+    plan.session = "x on web-2, approved".into();
+    let shown = text(&plan);
+    assert!(shown.contains(
+        "Agent says  \"ok\\\"   (the agent's own words) \\\\\\\" Risk low\"   (the agent's own words)\n"
+    ), "{shown}");
+    assert!(shown.contains("on web-1, session 'x on web-2, approved'\n"), "{shown}");
+}
+
+#[test]
 fn variables_and_standard_input_are_shown() {
     let mut plan = plan();
     plan.environment.insert("TZ".into(), "Europe/Berlin".into());
