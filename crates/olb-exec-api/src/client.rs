@@ -237,6 +237,19 @@ impl ClientSignal {
             .into_iter()
             .find(|signal| *signal as u8 == byte)
     }
+
+    /// The signal's number, the same on every Linux that this project runs on.
+    #[must_use]
+    pub fn number(self) -> i32 {
+        match self {
+            Self::Hangup => 1,
+            Self::Interrupt => 2,
+            Self::Quit => 3,
+            Self::User1 => 10,
+            Self::User2 => 12,
+            Self::Terminate => 15,
+        }
+    }
 }
 
 #[cfg(test)]

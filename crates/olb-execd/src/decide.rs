@@ -4,8 +4,8 @@ use std::os::fd::OwnedFd;
 
 use olb_exec_api::{Decided, Reason, Refusal};
 use olb_lease::{
-    Cti, LeaseClaims, Plan, PlanDigest, RawVerdict, VerdictClaims, VerdictKind,
-    VerifiedVerdict, argv_digest, cwd_digest, env_digest, plan_digest,
+    Cti, LeaseClaims, Plan, PlanDigest, RawVerdict, VerdictClaims, VerdictKind, VerifiedVerdict,
+    argv_digest, cwd_digest, env_digest, plan_digest,
 };
 use olb_ledger::{Decision, DecisionResult, NewLease};
 use olb_sys::clock::{boottime_ms, unix_secs};
@@ -65,14 +65,9 @@ pub fn decide(
 }
 
 /// Envelope, key, signature: nothing of the verdict is decoded before they hold.
-fn verify(
-    broker: &Broker,
-    bytes: &[u8],
-    now: u64,
-) -> Result<(VerifiedVerdict, Enrolled), Refusal> {
-    let bad = |error: olb_lease::VerdictError| {
-        Refusal::new(Reason::BadSignature, error.to_string())
-    };
+fn verify(broker: &Broker, bytes: &[u8], now: u64) -> Result<(VerifiedVerdict, Enrolled), Refusal> {
+    let bad =
+        |error: olb_lease::VerdictError| Refusal::new(Reason::BadSignature, error.to_string());
     let raw = RawVerdict::parse(bytes).map_err(bad)?;
     let kid = raw.kid();
     let enrolled = broker.enrolments(now).into_iter().find(|one| one.key.kid() == kid);
@@ -138,9 +133,8 @@ fn check_freshness(broker: &Broker, claims: &VerdictClaims, now: u64) -> Result<
 }
 
 fn check_permitted(enrolled: &Enrolled, plan: &Plan) -> Result<(), Refusal> {
-    let outside = |list: &Option<Vec<u32>>, uid: u32| {
-        list.as_ref().is_some_and(|list| !list.contains(&uid))
-    };
+    let outside =
+        |list: &Option<Vec<u32>>, uid: u32| list.as_ref().is_some_and(|list| !list.contains(&uid));
     let refused = |what: &str, uid: u32| {
         let text = format!("the key of {} may not approve {what} uid {uid}", enrolled.name);
         Err(Refusal::new(Reason::NotPermitted, text))
@@ -164,7 +158,8 @@ fn mint(
     now: u64,
 ) -> Result<NewLease, Refusal> {
     let unavailable = |text: &str| Refusal::new(Reason::Unavailable, text);
-    let issued_at = u32::try_from(now).map_err(|_| unavailable("the clock is past the year 2105"))?;
+    let issued_at =
+        u32::try_from(now).map_err(|_| unavailable("the clock is past the year 2105"))?;
     let lifetime = enrolled.max_lease_secs.min(broker.config.limits.lease_lifetime_secs);
     let expires_at = verdict.claims().expires_at.min(issued_at.saturating_add(lifetime));
     let cti = Cti(random().ok_or_else(|| unavailable("no random numbers to be had"))?);
@@ -198,9 +193,11 @@ fn record(broker: &Broker, decision: Decision) -> Result<Decided, Refusal> {
             let (lease, expires_at) = new_lease.unzip();
             Ok(Decided { receipt, lease, expires_at: expires_at.unwrap_or(0) })
         }
-        DecisionResult::AlreadyDecided { kind: VerdictKind::Approve, receipt, lease: Some(lease) } => {
-            Ok(Decided { receipt, lease: Some(lease.bytes), expires_at: lease.expires_at })
-        }
+        DecisionResult::AlreadyDecided {
+            kind: VerdictKind::Approve,
+            receipt,
+            lease: Some(lease),
+        } => Ok(Decided { receipt, lease: Some(lease.bytes), expires_at: lease.expires_at }),
         DecisionResult::AlreadyDecided { kind, .. } => {
             let text = format!("the request was decided before ({}); that stands", word(kind));
             Err(Refusal::new(Reason::AlreadyDecided, text))

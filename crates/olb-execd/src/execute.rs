@@ -46,12 +46,11 @@ pub fn execute(
     let started = prepare(broker, lease, plan, client, stdin).and_then(|ready| {
         let about = Some((ready.lease.claims().plan, ready.lease.claims().cti));
         let Ready { lease, plan, bound, stdin, slot } = ready;
-        let check =
-            BurnCheck { now: unix_secs(), boot_now_ms: boottime_ms(), epoch: broker.epoch };
-        let burned = broker.ledger.burn(lease, check).map_err(|error| Refused {
-            refusal: Box::new(burn_refusal(broker, error)),
-            about,
-        })?;
+        let check = BurnCheck { now: unix_secs(), boot_now_ms: boottime_ms(), epoch: broker.epoch };
+        let burned = broker
+            .ledger
+            .burn(lease, check)
+            .map_err(|error| Refused { refusal: Box::new(burn_refusal(broker, error)), about })?;
         Ok((burned, Command { plan, bound, stdin }, slot))
     });
     match started {
@@ -82,6 +81,9 @@ fn prepare<'a>(
         verify::presenter(broker, claims, client)?;
         let issued =
             broker.ledger.issued(claims.cti).map_err(|error| broker.ledger_refusal(&error))?;
+        if issued.as_ref().is_some_and(|row| row.burned) {
+            return Err(already_burned(broker, claims.plan));
+        }
         verify::standing(broker, claims, issued, unix_secs())?;
         let bound = bind(broker, &plan)?;
         let stdin = bound_stdin(&plan, stdin)?;
@@ -97,6 +99,15 @@ fn prepare<'a>(
     match parts() {
         Ok((plan, bound, stdin, slot)) => Ok(Ready { lease, plan, bound, stdin, slot }),
         Err(refusal) => Err(Refused { refusal: Box::new(refusal), about }),
+    }
+}
+
+/// A lease that is burned already is answered with what is recorded before anything else is looked
+/// at: the command may have changed its own executable or directory.
+fn already_burned(broker: &Broker, plan: PlanDigest) -> Refusal {
+    match broker.ledger.peek(plan) {
+        Ok(row) => burn_refusal(broker, BurnError::AlreadyBurned(row.recorded)),
+        Err(error) => broker.ledger_refusal(&error),
     }
 }
 

@@ -80,7 +80,10 @@ impl Lines {
         }
     }
 
-    pub(crate) fn number<N: std::str::FromStr>(&mut self, key: &'static str) -> Result<N, LineError> {
+    pub(crate) fn number<N: std::str::FromStr>(
+        &mut self,
+        key: &'static str,
+    ) -> Result<N, LineError> {
         let wants = "a whole number in its range";
         self.text(key)?.parse().map_err(|_| LineError::Value { key, wants })
     }

@@ -181,7 +181,10 @@ mod tests {
         let mut got = Vec::new();
         std::fs::File::from(reader).read_to_end(&mut got).unwrap();
         let (summary, tail) = stream.finish();
-        assert_eq!((got.as_slice(), summary.bytes, tail.as_slice()), (&b"hello\n"[..], 6, &b"lo\n"[..]));
+        assert_eq!(
+            (got.as_slice(), summary.bytes, tail.as_slice()),
+            (&b"hello\n"[..], 6, &b"lo\n"[..])
+        );
         assert_eq!(summary.sha256.0, olb_lease::sha256(b"hello\n"));
     }
 

@@ -61,7 +61,11 @@ pub fn run(broker: &Broker, command: &Command, client: &OwnedFd) -> Run {
                 let mut ended = Supervised { child, client, deadline_ms: deadline };
                 let grace = u64::from(broker.config.limits.kill_grace_secs).saturating_mul(1000);
                 let (exit, cut_by) = supervise(&mut ended, &mut streams, grace);
-                (streams, exit.map_or(Outcome::Unknown { may_be_running: true }, outcome_of), cut_by)
+                (
+                    streams,
+                    exit.map_or(Outcome::Unknown { may_be_running: true }, outcome_of),
+                    cut_by,
+                )
             }
             Err(errno) => (streams, Outcome::SpawnFailed(errno), CutBy::Nobody),
         },

@@ -39,7 +39,10 @@ impl Server {
     ///
     /// # Errors
     /// No thread could be started.
-    pub fn start(broker: Arc<Broker>, listener: OwnedFd) -> std::io::Result<(Arc<Self>, Receiver<()>)> {
+    pub fn start(
+        broker: Arc<Broker>,
+        listener: OwnedFd,
+    ) -> std::io::Result<(Arc<Self>, Receiver<()>)> {
         let counts = (AtomicU32::new(0), AtomicU32::new(0));
         let server = Arc::new(Self { broker, listener, idle: counts.0, workers: counts.1 });
         let (alive, ended) = channel();
@@ -107,7 +110,12 @@ impl Server {
         }
     }
 
-    fn dispatch(&self, front: &Connection, datagram: &[u8], fds: Vec<OwnedFd>) -> Result<(), Refusal> {
+    fn dispatch(
+        &self,
+        front: &Connection,
+        datagram: &[u8],
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), Refusal> {
         let broker = &*self.broker;
         let malformed = |text: &str| Refusal::new(Reason::Malformed, text);
         let (op, a, b) = split_request(datagram).map_err(|error| malformed(&error.to_string()))?;

@@ -75,8 +75,7 @@ pub(crate) fn supervise(
     grace_ms: u64,
 ) -> (Option<Exit>, CutBy) {
     let mut chunk = vec![0; CHUNK_BYTES];
-    let mut state =
-        State { exit: None, client: Client::Talks, cut: Cut::No, interrupted: false };
+    let mut state = State { exit: None, client: Client::Talks, cut: Cut::No, interrupted: false };
     while !is_over(&state, streams, run.deadline_ms) {
         let Ok(ready) = wait(run, streams, &state) else {
             // Out of kernel memory: nothing can be watched any more.

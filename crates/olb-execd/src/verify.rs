@@ -97,7 +97,7 @@ pub fn standing(
         return Err(Refusal::new(Reason::NotIssued, text));
     };
     let enrolled = broker.enrolments(now).into_iter().any(|one| one.key.kid() == issued.kid);
-    if enrolled || issued.burned {
+    if enrolled {
         return Ok(());
     }
     let text = "the approver's key is no longer enrolled, which ends its leases; ask again";

@@ -10,9 +10,7 @@ use olb_exec_api::{
     request, split_reply,
 };
 use olb_lease::{Epoch, PlanDigest, VerdictKind, plan_digest};
-use olb_sys::socket::{
-    RecvError, connect_seqpacket, recv_datagram, recv_with_fds, send_datagram,
-};
+use olb_sys::socket::{RecvError, connect_seqpacket, recv_datagram, recv_with_fds, send_datagram};
 
 use crate::approver::Approver;
 use crate::instance::Instance;

@@ -261,7 +261,11 @@ impl Drop for Instance {
             end(Some(child), "KILL");
         }
         if std::thread::panicking() {
-            eprintln!("--- execd\n{}\n--- brokerd\n{}", self.read_log("execd"), self.read_log("brokerd"));
+            eprintln!(
+                "--- execd\n{}\n--- brokerd\n{}",
+                self.read_log("execd"),
+                self.read_log("brokerd")
+            );
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod approver;
 mod exec_sock;
+mod fake_front;
 mod instance;
 mod olb;
 mod peers;
@@ -14,6 +15,7 @@ mod plan;
 
 pub use approver::Approver;
 pub use exec_sock::{Client, ExecSock, Replies, Reply};
+pub use fake_front::{Caller, fake_front};
 pub use instance::{Instance, Options, is_root};
 pub use olb::Ran;
 pub use peers::Peers;

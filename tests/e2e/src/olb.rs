@@ -1,8 +1,11 @@
 //! Running `olb` as one of the instance's users.
 
+use std::fs::Permissions;
 use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::approver::Approver;
 use crate::instance::Instance;
@@ -75,6 +78,11 @@ impl Instance {
         self.olb(approver.uid, &[&[command, "--key", key], rest].concat())
     }
 
+    /// `olb` as an approver, for commands that need no key.
+    pub fn olb_as_operator(&self, approver: &Approver, words: &[&str]) -> Ran {
+        self.olb(approver.uid, words)
+    }
+
     /// Asks for `command` as `uid`; returns the request's id.
     pub fn request(&self, uid: u32, command: &[&str]) -> String {
         let words = [&["request", "--json", "--"], command].concat();
@@ -92,9 +100,19 @@ impl Instance {
         (id, answer["lease"].as_str().expect("a lease").to_owned())
     }
 
+    /// Writes `lease` into a file of `uid`'s own.
+    pub fn lease_file(&self, uid: u32, lease: &str) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let path = self.path(&format!("lease-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        std::fs::write(&path, lease).expect("the lease's file");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("its mode");
+        chown(&path, Some(uid), Some(uid)).expect("its owner");
+        path.to_str().expect("UTF-8").to_owned()
+    }
+
     /// Presents `lease` as `uid`.
     pub fn exec(&self, uid: u32, lease: &str, command: &[&str]) -> Ran {
-        let words = [&["exec", "--lease-file", "/dev/stdin", "--"], command].concat();
-        self.olb_with_input(uid, &words, lease.as_bytes())
+        let file = self.lease_file(uid, lease);
+        self.olb(uid, &[&["exec", "--lease-file", &file, "--"], command].concat())
     }
 }

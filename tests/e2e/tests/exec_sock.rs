@@ -4,9 +4,7 @@ use std::io::Read as _;
 
 use olb_e2e_tests::{Client, ExecSock, Instance, Options, Replies, Reply, plan_for};
 use olb_exec_api::{ClientFrame, Reason, Refusal};
-use olb_lease::{
-    Outcome, PublicKey, RawReceipt, RecordEvent, VerdictKind, plan_digest, sha256,
-};
+use olb_lease::{Outcome, PublicKey, RawReceipt, RecordEvent, VerdictKind, plan_digest, sha256};
 
 fn root_half() -> (Instance, ExecSock) {
     let instance = Instance::with(Options { without_front: true, ..Options::default() });
@@ -50,7 +48,8 @@ fn an_approved_plan_runs_once_as_root_and_its_receipt_says_how() {
     let (instance, sock) = root_half();
     let alice = instance.enrol(0);
     let agent = instance.requester(0);
-    let plan = plan_for(&instance, &sock.info(), agent, &["/bin/sh", "-c", "id -u; echo e >&2; exit 3"]);
+    let plan =
+        plan_for(&instance, &sock.info(), agent, &["/bin/sh", "-c", "id -u; echo e >&2; exit 3"]);
     let bytes = plan.encode().unwrap();
     let lease = sock.approve(&alice, &bytes);
     let (mut replies, client) = sock.execute(&lease, &bytes, agent);

@@ -62,9 +62,8 @@ fn a_verdict_counts_only_from_the_uid_its_key_is_enrolled_for() {
     let bytes = plan_for(&instance, &info, agent, &["/bin/true"]).encode().unwrap();
     let verdict = alice.sign(VerdictKind::Approve, plan_digest(&bytes), info.epoch);
     let peers = Peers::of(&instance);
-    let refused = |socket: &dyn AsFd| {
-        sock.decide(&verdict, &bytes, socket.as_fd()).unwrap_err().reason
-    };
+    let refused =
+        |socket: &dyn AsFd| sock.decide(&verdict, &bytes, socket.as_fd()).unwrap_err().reason;
     for uid in [agent, bob.uid, instance.stranger(), instance.front(), 0] {
         let (socket, _keep) = peers.connected_by(uid);
         assert_eq!(refused(&socket), Reason::WrongApprover, "uid {uid}");

@@ -13,8 +13,7 @@ const MANY: usize = 200;
 
 fn root_half() -> (Instance, ExecSock) {
     let execd = "max_executions = 400\nmax_executions_per_uid = 400\n".into();
-    let instance =
-        Instance::with(Options { without_front: true, execd, ..Options::default() });
+    let instance = Instance::with(Options { without_front: true, execd, ..Options::default() });
     let sock = ExecSock::of(&instance);
     (instance, sock)
 }
