@@ -175,6 +175,7 @@ fn what_cannot_be_asked_for_is_one_clear_sentence_with_its_code() {
     let (instance, _, agent) = instance();
     let script = instance.path("agent.sh");
     std::fs::write(&script, "#!/bin/sh\nid\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     std::os::unix::fs::chown(&script, Some(agent), Some(agent)).unwrap();
     let script = script.to_str().unwrap();
     let long = "x".repeat(100_000);
@@ -184,7 +185,7 @@ fn what_cannot_be_asked_for_is_one_clear_sentence_with_its_code() {
         (vec!["/etc"], 126, "is not an executable file"),
         (vec![script], 64, "cannot be bound yet"),
         (vec!["sh", script], 64, "cannot be bound yet"),
-        (vec!["echo", long.as_str()], 64, "too long"),
+        (vec!["echo", long.as_str()], 64, "shorten it"),
         (vec!["LD_PRELOAD=/x", "id"], 64, "LD_PRELOAD"),
         (vec![""], 64, "empty"),
     ] {
