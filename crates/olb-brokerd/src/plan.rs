@@ -145,3 +145,87 @@ pub(crate) fn build(
     let bytes = plan.encode()?;
     Ok((plan, bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use olb_wire::ByteBuf;
+
+    use super::*;
+
+    fn command(words: &[&[u8]]) -> Command {
+        Command {
+            argv: words.iter().map(|word| ByteBuf::from(*word)).collect(),
+            cwd: ByteBuf::from(b"/srv/app".as_slice()),
+            cwd_dev: 1,
+            cwd_ino: 2,
+            environment_words: Vec::new(),
+            user: None,
+            group: None,
+            stdin: None,
+        }
+    }
+
+    #[test]
+    fn an_ordinary_command_and_odd_bytes_pass() {
+        assert_eq!(check_command(&command(&[b"systemctl", b"restart", b"nginx"])), Ok(()));
+        assert_eq!(check_command(&command(&[b"printf", b"\xff\x1b", b""])), Ok(()));
+    }
+
+    #[test]
+    fn each_shape_that_no_plan_can_have_has_its_own_sentence() {
+        let longest = vec![b'x'; plan_limit::ARGV_WORD_BYTES + 1];
+        let many = vec![b"x".as_slice(); plan_limit::ARGV_WORDS + 1];
+        for (words, want) in [
+            (&[][..], ShapeError::NoCommand),
+            (&[b"".as_slice()], ShapeError::EmptyName),
+            (&[b"id", b"a\0b"], ShapeError::Nul),
+            (&[b"id", longest.as_slice()], ShapeError::WordTooLong),
+            (many.as_slice(), ShapeError::TooManyWords),
+        ] {
+            assert_eq!(check_command(&command(words)), Err(want));
+        }
+    }
+
+    #[test]
+    fn a_working_directory_has_one_spelling() {
+        for path in ["", "srv", "/srv/", "//srv", "/srv/../etc", "/srv/./app", "/srv\0x"] {
+            let mut command = command(&[b"id"]);
+            command.cwd = ByteBuf::from(path.as_bytes());
+            assert!(check_command(&command).is_err(), "{path:?}");
+        }
+        let mut command = command(&[b"id"]);
+        command.cwd = ByteBuf::from(b"/".as_slice());
+        assert_eq!(check_command(&command), Ok(()));
+    }
+
+    #[test]
+    fn input_reason_session_and_time_have_limits() {
+        let submit = |change: fn(&mut Submit)| {
+            let mut submit = Submit {
+                command: command(&[b"id"]),
+                reason: String::new(),
+                session: String::new(),
+                wall_clock_secs: None,
+                wait: false,
+            };
+            change(&mut submit);
+            check_submit(&submit)
+        };
+        assert_eq!(submit(|_| {}), Ok(()));
+        let input = |length: u64| Some(ByteBuf::from(vec![0; usize::try_from(length).unwrap()]));
+        let mut command = command(&[b"cat"]);
+        command.stdin = input(plan_limit::STDIN_BYTES);
+        assert_eq!(check_command(&command), Ok(()));
+        command.stdin = input(plan_limit::STDIN_BYTES + 1);
+        assert_eq!(check_command(&command), Err(ShapeError::StdinTooLong));
+        let long = |submit: &mut Submit| submit.reason = "é".repeat(513);
+        assert_eq!(submit(long), Err(ShapeError::ReasonTooLong));
+        let long = |submit: &mut Submit| submit.session = "x".repeat(257);
+        assert_eq!(submit(long), Err(ShapeError::SessionTooLong));
+        assert_eq!(
+            submit(|submit| submit.wall_clock_secs = Some(86_401)),
+            Err(ShapeError::WallClock)
+        );
+        assert_eq!(submit(|submit| submit.wall_clock_secs = Some(86_400)), Ok(()));
+    }
+}

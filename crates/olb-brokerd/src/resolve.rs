@@ -109,7 +109,9 @@ impl Miss {
 impl From<io::Error> for Miss {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            ErrorKind::NotFound | ErrorKind::NotADirectory => Self::Absent,
+            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => {
+                Self::Absent
+            }
             _ => Self::Unreadable,
         }
     }
@@ -152,4 +154,114 @@ fn path(bytes: &[u8]) -> &Path {
 /// A name for a sentence: display-safe, cut after 200 characters.
 fn shown(bytes: &[u8]) -> String {
     safe(bytes).chars().take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn found(name: &str) -> Result<Executable, ResolveError> {
+        executable(name.as_bytes(), b"/", &[0])
+    }
+
+    fn here(folder: &Path) -> Directory {
+        let metadata = fs::metadata(folder).unwrap();
+        let path = folder.as_os_str().as_bytes().to_vec();
+        Directory { path, dev: metadata.dev(), ino: metadata.ino() }
+    }
+
+    fn argv(words: &[&str]) -> Vec<Vec<u8>> {
+        words.iter().map(|word| word.as_bytes().to_vec()).collect()
+    }
+
+    #[test]
+    fn a_name_is_searched_on_the_secure_path_and_its_links_are_followed() {
+        let shell = found("sh").unwrap();
+        let canonical = fs::canonicalize("/bin/sh").unwrap();
+        let metadata = fs::metadata(&canonical).unwrap();
+        assert_eq!(shell.path, canonical.as_os_str().as_bytes());
+        assert_eq!(
+            (shell.dev, shell.ino, shell.size),
+            (metadata.dev(), metadata.ino(), metadata.size())
+        );
+    }
+
+    #[test]
+    fn a_path_is_taken_relative_to_the_working_directory() {
+        let by_path = executable(b"../bin/sh", b"/usr", &[0]).unwrap();
+        assert_eq!(by_path, found("sh").unwrap());
+    }
+
+    #[test]
+    fn a_name_in_the_working_directory_is_not_found_without_a_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("olb-test-program");
+        fs::write(&program, "").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let cwd = folder.path().as_os_str().as_bytes();
+        let refused = executable(b"olb-test-program", cwd, &[0]);
+        assert_eq!(refused, Err(ResolveError::NotFound { name: "olb-test-program".into() }));
+        let refused = executable(b"./olb-test-program", cwd, &[0]);
+        assert!(matches!(refused, Err(ResolveError::Changeable { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn missing_and_non_executable_files_are_told_apart() {
+        let missing = found("/no/such/file");
+        assert_eq!(missing, Err(ResolveError::NotFound { name: "/no/such/file".into() }));
+        let below_a_file = found("/etc/passwd/x");
+        assert!(matches!(below_a_file, Err(ResolveError::NotFound { .. })));
+        for file in ["/etc/passwd", "/etc", "/dev/null"] {
+            assert_eq!(found(file), Err(ResolveError::NotExecutable { file: file.into() }));
+        }
+    }
+
+    #[test]
+    fn words_that_name_changeable_files_are_refused_in_each_spelling() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = fs::canonicalize(folder.path()).unwrap();
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("x.sh"), "").unwrap();
+        symlink("/etc/passwd", folder.join("link")).unwrap();
+        let cwd = here(&folder);
+        for word in ["x.sh", "./x.sh", "--file=x.sh", "@x.sh", "--opt=@x.sh", "link"] {
+            let refused = operands(&argv(&["sh", word]), &cwd, &[0]);
+            assert!(matches!(refused, Err(ResolveError::Changeable { .. })), "{word}: {refused:?}");
+        }
+        for word in ["nginx", "--force", "/etc/passwd", "."] {
+            assert_eq!(operands(&argv(&["sh", word]), &cwd, &[0]), Ok(()), "{word}");
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn words_are_left_to_the_root_half_where_the_directory_is_another_one_here() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = fs::canonicalize(folder.path()).unwrap();
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("x.sh"), "").unwrap();
+        let mut cwd = here(&folder);
+        cwd.ino += 1;
+        assert_eq!(operands(&argv(&["sh", "x.sh"]), &cwd, &[0]), Ok(()));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn magic_links_are_refused() {
+        let cwd = here(Path::new("/"));
+        for word in ["/proc/self/environ", "/dev/stdin", "/dev/fd/0", "/proc/1/root/etc/passwd"] {
+            let refused = operands(&argv(&["cat", word]), &cwd, &[0]);
+            assert!(matches!(refused, Err(ResolveError::MagicLink { .. })), "{word}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn names_in_sentences_are_display_safe_and_short() {
+        let refused = found("no\u{1b}[2Jsuch").unwrap_err().to_string();
+        assert!(!refused.contains('\u{1b}'), "{refused}");
+        assert!(found(&"x".repeat(5000)).unwrap_err().to_string().len() < 400);
+    }
 }
