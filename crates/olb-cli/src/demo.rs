@@ -6,6 +6,8 @@
 mod check;
 mod stage;
 mod story;
+#[cfg(test)]
+mod tests;
 mod trail;
 
 use std::process::ExitCode;

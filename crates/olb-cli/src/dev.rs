@@ -6,6 +6,8 @@
 mod accounts;
 mod processes;
 mod supervise;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -165,23 +167,4 @@ fn belongs_to_root(part: &Path) -> bool {
 /// A word that a shell reads back as it is.
 fn quoted(word: &OsStr) -> Vec<u8> {
     olb_review::quote::word(word.as_bytes()).into_bytes()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_folders_of_root_count() {
-        assert!(belongs_to_root(Path::new("/")) && belongs_to_root(Path::new("/usr")));
-        assert!(!belongs_to_root(Path::new("/tmp")), "others may write");
-        assert!(!belongs_to_root(Path::new("/proc/self/cwd")), "a link");
-        assert!(!belongs_to_root(Path::new("/no/such/folder")));
-    }
-
-    #[test]
-    fn what_is_printed_survives_a_shell() {
-        assert_eq!(quoted(OsStr::new("/opt/olb-try/run")), b"/opt/olb-try/run");
-        assert_eq!(quoted(OsStr::new("/opt/a b/run")), b"'/opt/a b/run'");
-    }
 }

@@ -5,6 +5,8 @@
 //! originals can run them), `run` (sockets and public keys), `state` (the root half's and the
 //! operator's own) and `front` (the front's own).
 
+#[cfg(test)]
+pub(crate) mod built;
 pub(crate) mod child;
 pub(crate) mod daemon;
 pub(crate) mod stop;
