@@ -9,6 +9,7 @@ use olb_exec_api::{Reason, Refusal};
 use olb_lease::{Audience, Audit, Epoch, LeaseIssuer, PublicKey, SigningKey};
 use olb_ledger::{Ledger, LedgerError};
 
+use crate::cgroup::RunGroups;
 use crate::config::Config;
 use crate::enrolment::{self, Enrolled};
 use crate::journal::Journal;
@@ -29,6 +30,10 @@ pub struct Broker {
     pub audience: Audience,
     /// The uid this process runs as; 0 where there is a privilege boundary.
     pub own_uid: u32,
+    /// Keeps a second root half from starting.
+    pub lock: std::fs::File,
+    /// Where runs get cgroups of their own, if they do.
+    pub run_groups: Option<RunGroups>,
     /// Warnings and summaries.
     pub journal: Journal,
     /// What runs at the moment.

@@ -73,6 +73,8 @@ pub struct Config {
     pub approvers_dir: PathBuf,
     /// The uids that may ask.
     pub requesters: Vec<u32>,
+    /// Parent of the cgroups of runs; without one only process groups can be signalled.
+    pub cgroup_parent: Option<PathBuf>,
     /// Limits.
     pub limits: Limits,
 }
@@ -103,6 +105,7 @@ impl Config {
             state_dir: lines.text("state_dir")?.into(),
             approvers_dir: lines.text("approvers_dir")?.into(),
             requesters: lines.uids("requesters")?,
+            cgroup_parent: lines.optional("cgroup_parent").map(PathBuf::from),
             limits: Limits {
                 executions: lines.number_or("max_executions", 64)?,
                 executions_per_uid: lines.number_or("max_executions_per_uid", 8)?,

@@ -11,6 +11,7 @@ use olb_sys::socket::send_now;
 
 use crate::bind::{Bound, bind};
 use crate::broker::{Broker, Slot};
+use crate::cgroup::RunGroup;
 use crate::connection::Connection;
 use crate::decide::to_recorded;
 use crate::run::{Command, Run, run};
@@ -25,6 +26,7 @@ struct Ready<'a> {
     plan: Plan,
     bound: Bound,
     stdin: Option<OwnedFd>,
+    group: Option<RunGroup>,
     slot: Slot<'a>,
 }
 
@@ -45,13 +47,13 @@ pub fn execute(
 ) {
     let started = prepare(broker, lease, plan, client, stdin).and_then(|ready| {
         let about = Some((ready.lease.claims().plan, ready.lease.claims().cti));
-        let Ready { lease, plan, bound, stdin, slot } = ready;
+        let Ready { lease, plan, bound, stdin, group, slot } = ready;
         let check = BurnCheck { now: unix_secs(), boot_now_ms: boottime_ms(), epoch: broker.epoch };
         let burned = broker
             .ledger
             .burn(lease, check)
             .map_err(|error| Refused { refusal: Box::new(burn_refusal(broker, error)), about })?;
-        Ok((burned, Command { plan, bound, stdin }, slot))
+        Ok((burned, Command { plan, bound, stdin, group }, slot))
     });
     match started {
         Ok((burned, command, slot)) => {
@@ -94,10 +96,12 @@ fn prepare<'a>(
             let text = "too many commands run at the moment; try again when one has ended";
             Refusal::new(Reason::Busy, text)
         })?;
-        Ok((plan, bound, stdin, slot))
+        Ok((plan, bound, stdin, run_group(broker, claims.plan)?, slot))
     };
     match parts() {
-        Ok((plan, bound, stdin, slot)) => Ok(Ready { lease, plan, bound, stdin, slot }),
+        Ok((plan, bound, stdin, group, slot)) => {
+            Ok(Ready { lease, plan, bound, stdin, group, slot })
+        }
         Err(refusal) => Err(Refused { refusal: Box::new(refusal), about }),
     }
 }
@@ -132,6 +136,18 @@ fn bound_stdin(plan: &Plan, offered: Option<OwnedFd>) -> Result<Option<OwnedFd>,
     }
     sealed_memfd("olb-stdin", &bytes).map(Some).map_err(|error| {
         Refusal::new(Reason::Unavailable, format!("no room for the standard input: {error}"))
+    })
+}
+
+/// The run's own cgroup, where runs get one. Where it cannot be made, nothing runs.
+fn run_group(broker: &Broker, plan: PlanDigest) -> Result<Option<RunGroup>, Refusal> {
+    let Some(groups) = &broker.run_groups else {
+        return Ok(None);
+    };
+    groups.create(plan.request_id()).map(Some).map_err(|error| {
+        broker.journal.warn(&format!("no cgroup for a run: {error}"));
+        let text = "the command cannot get a cgroup of its own; tell the administrator";
+        Refusal::new(Reason::Unavailable, text)
     })
 }
 

@@ -16,6 +16,7 @@
 
 pub mod bind;
 pub mod broker;
+pub mod cgroup;
 pub mod config;
 pub mod connection;
 pub mod counter;

@@ -17,6 +17,7 @@ use olb_sys::spawn::{Identity, Spawn, spawn};
 
 use crate::bind::Bound;
 use crate::broker::Broker;
+use crate::cgroup::RunGroup;
 use crate::relay::Stream;
 use crate::supervise::{Supervised, supervise};
 
@@ -35,6 +36,8 @@ pub struct Command {
     pub bound: Bound,
     /// Its standard input, if it has one.
     pub stdin: Option<OwnedFd>,
+    /// Its cgroup, if it gets one; dropping it ends what the command leaves behind.
+    pub group: Option<RunGroup>,
 }
 
 /// How it ended, ready to be recorded.
@@ -58,7 +61,12 @@ pub fn run(broker: &Broker, command: &Command, client: &OwnedFd) -> Run {
             Ok(child) => {
                 drop(ends);
                 let deadline = begun.saturating_add(wall_clock_ms(&command.plan));
-                let mut ended = Supervised { child, client, deadline_ms: deadline };
+                let mut ended = Supervised {
+                    child,
+                    client,
+                    group: command.group.as_ref(),
+                    deadline_ms: deadline,
+                };
                 let grace = u64::from(broker.config.limits.kill_grace_secs).saturating_mul(1000);
                 let (exit, cut_by) = supervise(&mut ended, &mut streams, grace);
                 (
@@ -158,6 +166,8 @@ fn start(broker: &Broker, command: &Command, ends: &ChildEnds) -> Result<Child, 
             null.as_fd()
         }
     };
+    let procs = command.group.as_ref().map(RunGroup::procs).transpose();
+    let procs = procs.map_err(|error| errno_of(&error))?;
     let run_as = &plan.run_as;
     let identity = Identity { uid: run_as.uid, gid: run_as.gid, groups: &run_as.groups };
     let attributes = Spawn {
@@ -170,7 +180,7 @@ fn start(broker: &Broker, command: &Command, ends: &ChildEnds) -> Result<Child, 
         stderr: ends.stderr.as_fd(),
         identity: broker.has_boundary().then_some(identity),
         umask: UMASK,
-        cgroup_procs: None,
+        cgroup_procs: procs.as_ref().map(|procs| procs.as_fd()),
     };
     spawn(&attributes).map_err(|error| {
         broker.journal.warn(&format!("spawn failed: {error}"));

@@ -1,8 +1,9 @@
 //! Start and stop: keys, ledger, epoch, sockets, in the order in which each needs the one before.
 
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use olb_sys::poll::{PollFd, PollFlags, poll};
 use thiserror::Error;
 
 use crate::broker::{Broker, Slots};
+use crate::cgroup::RunGroups;
 use crate::config::{Config, ConfigError};
 use crate::counter::CounterFile;
 use crate::journal::Journal;
@@ -80,6 +82,8 @@ pub fn run(path: &Path) -> Result<(), StartError> {
 }
 
 fn open(config: Config, own_uid: u32) -> Result<Broker, StartError> {
+    let lock_path = config.state_dir.join("execd.lock");
+    let lock = context("be the only one to lock", &lock_path, take_lock(&lock_path))?;
     let (lease_key, audit_key) = keys::load_or_create(&config.state_dir, own_uid)?;
     let audit_public = audit_key.public().clone();
     let journal = Journal::default();
@@ -88,6 +92,9 @@ fn open(config: Config, own_uid: u32) -> Result<Broker, StartError> {
     let (counter, held) = context("open", &counter_path, counter)?;
     let boot = context("read the boot id from", Path::new("/proc"), boot_id())?;
     let fresh = keys::random().ok_or(KeyFileError::Random)?;
+    let run_groups = open_run_groups(&config)?;
+    // What an earlier process of ours started is ended before its outcome is written down.
+    let all_ended = run_groups.as_ref().is_some_and(RunGroups::end_leftovers);
     let options = Options {
         path: config.state_dir.join("ledger.db"),
         boot_id: boot,
@@ -98,7 +105,7 @@ fn open(config: Config, own_uid: u32) -> Result<Broker, StartError> {
         audit_key,
         now: unix_secs(),
         ballast_bytes: config.limits.ballast_bytes,
-        may_be_running: true,
+        may_be_running: !all_ended,
     };
     let (ledger, opened) = Ledger::open(options)?;
     report(&journal, &opened);
@@ -112,10 +119,25 @@ fn open(config: Config, own_uid: u32) -> Result<Broker, StartError> {
         lease_key,
         ledger,
         own_uid,
+        lock,
+        run_groups,
         journal,
     };
     publish_keys(&broker)?;
     Ok(broker)
+}
+
+/// Held as long as the process lives: two root halves would end each other's runs.
+fn take_lock(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let lock = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    lock.try_lock()?;
+    Ok(lock)
+}
+
+fn open_run_groups(config: &Config) -> Result<Option<RunGroups>, StartError> {
+    let open = |parent: &PathBuf| context("use the cgroup", parent, RunGroups::open(parent));
+    config.cgroup_parent.as_ref().map(open).transpose()
 }
 
 fn report(journal: &Journal, opened: &Opened) {

@@ -10,6 +10,7 @@ use olb_sys::poll::{PollFd, PollFlags, poll};
 use olb_sys::process::{Child, Exit};
 use olb_sys::socket::recv_now;
 
+use crate::cgroup::RunGroup;
 use crate::relay::{CHUNK_BYTES, Stream, Wait};
 
 /// `SIGKILL` and `SIGTERM`, the same on every Linux.
@@ -20,6 +21,8 @@ const TERM: i32 = 15;
 pub(crate) struct Supervised<'a> {
     pub(crate) child: Child,
     pub(crate) client: &'a OwnedFd,
+    /// The command's cgroup, if it has one.
+    pub(crate) group: Option<&'a RunGroup>,
     /// End of the wall-clock limit on the boot clock, in milliseconds.
     pub(crate) deadline_ms: u64,
 }
@@ -206,6 +209,9 @@ fn cut_if_due(run: &Supervised<'_>, state: &mut State, grace_ms: u64) {
         Cut::No if now >= run.deadline_ms => ask(run, CutBy::Limit, now, grace_ms),
         Cut::Asked(by, kill_at) if now >= kill_at => {
             run.child.signal_group(KILL).ok();
+            if let Some(group) = run.group {
+                group.kill();
+            }
             Cut::Forced(by)
         }
         unchanged => unchanged,
