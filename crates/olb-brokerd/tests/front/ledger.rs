@@ -124,7 +124,8 @@ impl FakeExecd {
         let (op, a, b) = split_request(&datagram.bytes).unwrap();
         let answer = |status: Status, body: &[u8]| {
             let datagram = reply(status, body, &[]).unwrap();
-            send_datagram(connection, &datagram, &[]).unwrap();
+            // A front that is gone reads what happened when it is back.
+            send_datagram(connection, &datagram, &[]).ok();
         };
         let mut ledger = self.0.lock().unwrap();
         match op {
