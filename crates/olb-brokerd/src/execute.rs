@@ -8,6 +8,7 @@ use std::sync::Arc;
 use olb_core::{Finish, MatchKey, Reject, Request, Viewer};
 use olb_exec_api::ClientFrame;
 use olb_lease::{Plan, RawLease};
+use olb_sys::crash::crash_point;
 use olb_sys::memfd::sealed_memfd;
 use olb_wire::{Command, Execute, Submit};
 use tokio::net::UnixStream;
@@ -74,10 +75,14 @@ async fn follow_run(operation: Operation, run: &Run) -> Result<(), Refuse> {
         operation.failed(&error);
         return Err(error.into());
     }
+    crash_point("front-burned-before-store");
     operation.burned()?;
     let recorded = run.outcome().await?;
     let finish = Finish::read(recorded.receipt, recorded.stdout_tail, recorded.stderr_tail);
-    operation.finished(finish.map_err(|_| ExecdError::Unexpected)?)
+    crash_point("front-finished-before-store");
+    operation.finished(finish.map_err(|_| ExecdError::Unexpected)?)?;
+    crash_point("front-finished-after-store");
+    Ok(())
 }
 
 async fn hand_over(
@@ -98,8 +103,12 @@ async fn hand_over(
     let stdin = stdin(front, &request, &plan)?;
     let descriptors: Vec<_> =
         [client.as_fd()].into_iter().chain(stdin.as_ref().map(OwnedFd::as_fd)).collect();
+    crash_point("front-execute-before-handover");
     match front.execd.execute(lease, &request.plan, &descriptors) {
-        Ok(run) => Ok(HandedOver { operation, run }),
+        Ok(run) => {
+            crash_point("front-execute-after-handover");
+            Ok(HandedOver { operation, run })
+        }
         Err(error) => {
             if let Some(operation) = operation {
                 operation.failed(&error);

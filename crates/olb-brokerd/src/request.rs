@@ -7,6 +7,7 @@ use std::time::Instant;
 use olb_core::{Effect, Reject, Request, Selector, SubmittedAs, Viewer};
 use olb_exec_api::{Info, encode_info};
 use olb_lease::Plan;
+use olb_sys::crash::crash_point;
 use olb_wire::{ByteBuf, Health, Response, Submit};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
@@ -86,7 +87,10 @@ fn keep(
     {
         front.store.save_stdin(&request.digest, bytes)?;
     }
-    Ok(front.apply(effects)?)
+    crash_point("front-submit-before-store");
+    front.apply(effects)?;
+    crash_point("front-submit-after-store");
+    Ok(())
 }
 
 fn random<const N: usize>() -> Result<[u8; N], Refuse> {

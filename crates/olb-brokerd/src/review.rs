@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use olb_core::{Decision, Reject, Viewer};
 use olb_lease::RawVerdict;
+use olb_sys::crash::crash_point;
 use olb_wire::{ByteBuf, Response};
 use tokio::net::UnixStream;
 
@@ -34,6 +35,7 @@ pub(crate) async fn decide(
         }
         Err(refuse) => return Err(refuse),
     };
+    crash_point("front-decide-before-execd");
     let decided = match front.execd.decide(verdict, &request.plan, approver.as_fd()).await {
         Ok(decided) => decided,
         Err(error) => {
@@ -41,9 +43,11 @@ pub(crate) async fn decide(
             return Err(error.into());
         }
     };
+    crash_point("front-decide-after-execd");
     let receipt = ByteBuf::from(decided.receipt.clone());
     let decision = Decision::read(decided.receipt, decided.lease, decided.expires_at);
     operation.decided(decision.map_err(|_| ExecdError::Unexpected)?)?;
+    crash_point("front-decide-after-store");
     let request = front.by_plan(&claims.plan)?;
     let request = Box::new(front.view(&request, Viewer::Approver, false));
     Ok(Answer::One(Response::Decided { receipt, request }))

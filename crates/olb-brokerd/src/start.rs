@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
 use olb_store::Store;
+use olb_sys::crash::crash_point;
 use olb_sys::file::read_trusted;
 use olb_sys::harden;
 use olb_sys::socket::{listen_stream, local_path, named_listeners};
@@ -153,6 +154,7 @@ pub async fn serve(
             spawn_local(settle::clear_doubts(Rc::clone(&front)));
             spawn_local(serve::accept(Rc::clone(&front), Door::Request, request));
             spawn_local(serve::accept(Rc::clone(&front), Door::Review, review));
+            crash_point("front-start-before-ready");
             ready();
             stop.await;
         })

@@ -9,6 +9,7 @@ use olb_lease::{
 };
 use olb_ledger::{Decision, DecisionResult, NewLease};
 use olb_sys::clock::{boottime_ms, unix_secs};
+use olb_sys::crash::crash_point;
 use olb_sys::peer::stream_peer;
 
 use crate::bind::bind;
@@ -187,7 +188,9 @@ fn mint(
 fn record(broker: &Broker, decision: Decision) -> Result<Decided, Refusal> {
     let new_lease = decision.lease.as_ref();
     let new_lease = new_lease.map(|lease| (lease.bytes.clone(), lease.claims.expires_at));
+    crash_point("decide-before-record");
     let result = broker.ledger.decide(decision).map_err(|error| broker.ledger_refusal(&error))?;
+    crash_point("decide-after-record");
     match result {
         DecisionResult::Recorded { receipt } => {
             let (lease, expires_at) = new_lease.unzip();

@@ -6,6 +6,7 @@ use olb_exec_api::{ClientFrame, Reason, Refusal};
 use olb_lease::{Cti, Plan, PlanDigest, VerifiedLease, sha256};
 use olb_ledger::{BurnCheck, BurnError, BurnedLease, Finish, FinishError, Recorded};
 use olb_sys::clock::{boottime_ms, unix_secs};
+use olb_sys::crash::crash_point;
 use olb_sys::memfd::{read_all_at_most, sealed_memfd};
 use olb_sys::socket::send_now;
 
@@ -49,6 +50,7 @@ pub fn execute(
         let about = Some((ready.lease.claims().plan, ready.lease.claims().cti));
         let Ready { lease, plan, bound, stdin, group, slot } = ready;
         let check = BurnCheck { now: unix_secs(), boot_now_ms: boottime_ms(), epoch: broker.epoch };
+        crash_point("execute-before-burn");
         let burned = broker
             .ledger
             .burn(lease, check)
@@ -57,9 +59,12 @@ pub fn execute(
     });
     match started {
         Ok((burned, command, slot)) => {
+            crash_point("execute-after-burn");
             front.burned();
+            crash_point("execute-after-burned-reply");
             let ended = run(broker, &command, client);
             drop(slot);
+            crash_point("finish-before-record");
             report(broker, front, client, burned, ended);
         }
         Err(refused) => refuse(broker, front, client, &refused),
@@ -186,7 +191,9 @@ fn report(broker: &Broker, front: &Connection, client: &OwnedFd, burned: BurnedL
     let plan = burned.claims().plan;
     match record(broker, burned, &run.finish) {
         Ok(receipt) => {
+            crash_point("finish-after-record");
             tell(client, &ClientFrame::Outcome { receipt: receipt.clone() });
+            crash_point("finish-after-client-told");
             front.outcome(&to_recorded(Recorded {
                 receipt,
                 stdout_tail: run.finish.stdout_tail,

@@ -10,6 +10,7 @@ use olb_exec_api::ClientFrame;
 use olb_lease::{CutBy, Outcome, Plan};
 use olb_ledger::Finish;
 use olb_sys::clock::{boottime_ms, unix_secs};
+use olb_sys::crash::crash_point;
 use olb_sys::pipe;
 use olb_sys::process::{Child, Exit};
 use olb_sys::socket::send_with_fds;
@@ -60,6 +61,7 @@ pub fn run(broker: &Broker, command: &Command, client: &OwnedFd) -> Run {
         Ok((mut streams, ends)) => match start(broker, command, &ends) {
             Ok(child) => {
                 drop(ends);
+                crash_point("run-after-spawn");
                 let deadline = begun.saturating_add(wall_clock_ms(&command.plan));
                 let mut ended = Supervised {
                     child,
@@ -138,6 +140,7 @@ fn open_streams(client: &OwnedFd, tail: usize) -> Result<([Stream; 2], ChildEnds
         let frame = ClientFrame::Started.encode();
         let ends = [client_stdout.as_fd(), client_stderr.as_fd()];
         send_with_fds(client.as_fd(), &frame, &ends)?;
+        crash_point("run-after-started-frame");
         Ok(([stdout, stderr], ChildEnds { stdout: child_stdout, stderr: child_stderr }))
     };
     all().map_err(|error| errno_of(&error))

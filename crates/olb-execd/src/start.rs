@@ -10,6 +10,7 @@ use std::sync::Arc;
 use olb_lease::{Epoch, EpochReason, SigningKey, audience};
 use olb_ledger::{Ledger, LedgerError, Opened, Options};
 use olb_sys::clock::{boot_id, unix_secs};
+use olb_sys::crash::crash_point;
 use olb_sys::harden;
 use olb_sys::peer::require_identity_uid_map;
 use olb_sys::poll::{PollFd, PollFlags, poll};
@@ -71,6 +72,7 @@ pub fn run(path: &Path) -> Result<(), StartError> {
     let listener = context("listen on", &socket, listener)?;
     let started = Server::start(Arc::clone(&broker), listener);
     let (server, ended) = context("serve", &socket, started)?;
+    crash_point("start-before-ready");
     say_ready(&broker);
     wait_for_stop(&stop);
     broker.journal.note("stopping: no new work; waiting for the commands that run");
@@ -108,6 +110,7 @@ fn open(config: Config, own_uid: u32) -> Result<Broker, StartError> {
         may_be_running: !all_ended,
     };
     let (ledger, opened) = Ledger::open(options)?;
+    crash_point("start-after-ledger");
     report(&journal, &opened);
     let audience = audience(&config.host, lease_key.public());
     let broker = Broker {

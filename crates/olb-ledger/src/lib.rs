@@ -17,6 +17,7 @@
 )]
 
 mod burn;
+mod crash;
 mod decide;
 mod error;
 mod file;

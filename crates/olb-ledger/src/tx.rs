@@ -7,6 +7,7 @@ use olb_lease::{
 };
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
+use crate::crash::crash_point;
 use crate::error::LedgerError;
 use crate::types::{BurnCounter, Recorded, StoredLease};
 
@@ -95,6 +96,7 @@ impl Tx<'_> {
     pub(crate) fn spend(&mut self) -> Result<u64, LedgerError> {
         let next = self.spent.checked_add(1).ok_or(LedgerError::Input("no numbers are left"))?;
         self.counter.advance(next).map_err(|error| LedgerError::Counter(error.to_string()))?;
+        crash_point("ledger-after-counter");
         *self.spent = next;
         Ok(next)
     }

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use olb_lease::{Audit, ChainHead, Epoch, SigningKey};
 use rusqlite::{Connection, OptionalExtension as _};
 
+use crate::crash::crash_point;
 use crate::error::LedgerError;
 use crate::file::Ballast;
 use crate::job::{Class, Group, Job, Message};
@@ -194,7 +195,9 @@ fn begin_work_commit<T>(
 ) -> Result<T, LedgerError> {
     tx.execute("BEGIN IMMEDIATE", [])?;
     let value = work(tx)?;
+    crash_point("ledger-before-commit");
     tx.execute("COMMIT", [])?;
+    crash_point("ledger-after-commit");
     Ok(value)
 }
 

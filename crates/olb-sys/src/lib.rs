@@ -12,6 +12,7 @@ mod activation;
 #[allow(unsafe_code, reason = "runs between clone and execve, raw system calls only")]
 mod child;
 pub mod clock;
+pub mod crash;
 pub mod file;
 pub mod harden;
 mod limits;
