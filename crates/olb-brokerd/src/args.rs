@@ -22,13 +22,13 @@ pub struct Args {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ArgsError {
     /// Not an option of this program, or an argument that is no option.
-    #[error("'{0}' is not an option of olb-brokerd; see olb-brokerd(8)")]
+    #[error("'{0}' is not an option; there are --runtime-dir, --state-dir, --config and --drop-to")]
     Unknown(String),
     /// An option at the end without its value, or given twice.
     #[error("give the option {0} once, with a value")]
     Value(&'static str),
     /// A directory that has no default was left out.
-    #[error("the option {0} is missing; it has no default")]
+    #[error("the option {0} is missing; give it, there is no default")]
     Missing(&'static str),
     /// Not numbers, or the superuser.
     #[error("--drop-to takes UID:GID, two numbers above 0")]

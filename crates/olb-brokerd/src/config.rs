@@ -25,7 +25,9 @@ pub enum ConfigError {
     #[error("the configuration is refused: {}", .0.message())]
     Toml(#[from] toml::de::Error),
     /// A limit that is not known.
-    #[error("the configuration names the limit {0}, which does not exist; see olb-brokerd(8)")]
+    #[error(
+        "the configuration names the limit {0}, which does not exist; 'olb status' lists those that do"
+    )]
     UnknownLimit(String),
     /// A limit that must be at least 1.
     #[error("the configuration sets the limit {0} to 0; it must be at least 1")]

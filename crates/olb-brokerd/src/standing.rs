@@ -122,3 +122,81 @@ fn command(request: &Request) -> String {
     let argv = Plan::decode(&request.plan).map(|plan| plan.typed_argv).unwrap_or_default();
     olb_review::quote::command(&argv).chars().take(COMMAND_CHARACTERS).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use olb_core::{CoolOffKey, MatchKey, UNANSWERED};
+    use olb_lease::{Digest, PlanDigest};
+
+    use super::*;
+
+    fn request(state: State) -> Request {
+        Request {
+            digest: PlanDigest([7; 32]),
+            code: "7FK-3QX".parse().unwrap(),
+            state,
+            requester_uid: 1001,
+            plan: Vec::new().into(),
+            match_key: MatchKey(Digest([1; 32])),
+            cool_off_key: CoolOffKey(Digest([2; 32])),
+            created_at: 1000,
+            expires_at: 2800,
+            decided_at: None,
+            decided_by: None,
+            reason: None,
+            lease: None,
+            lease_expires_at: None,
+            epoch: None,
+            burned_at: None,
+            finished_at: None,
+            outcome: None,
+            receipt: None,
+            stdout_tail: Vec::new(),
+            stderr_tail: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn every_state_is_one_sentence_that_names_the_request() {
+        for state in State::ALL {
+            let sentence = sentence(&request(*state), None);
+            assert!(sentence.contains("7FK-3QX") && !sentence.contains('\n'), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn denied_expired_and_unavailable_are_told_apart() {
+        let mut unanswered = request(State::Expired);
+        unanswered.reason = Some(UNANSWERED.into());
+        let mut restarted = request(State::Expired);
+        restarted.reason = Some(BROKER_RESTARTED.into());
+        assert_eq!(reason(&request(State::Denied)), Reason::Denied);
+        assert_eq!(reason(&unanswered), Reason::Expired);
+        assert_eq!(reason(&restarted), Reason::BrokerRestarted);
+        let text = sentence(&unanswered, None);
+        assert!(text.contains("30 minutes") && text.contains("not a denial"), "{text}");
+    }
+
+    #[test]
+    fn a_denial_says_who_why_and_when_to_ask_again_without_control_characters() {
+        let mut denied = request(State::Denied);
+        denied.decided_by = Some("alice".into());
+        denied.reason = Some("use \u{1b}[2Jreload".into());
+        let text = sentence(&denied, Some(541));
+        assert!(text.starts_with("denied by alice: \"use "), "{text}");
+        assert!(text.contains("after 10 minutes") && !text.contains('\u{1b}'), "{text}");
+    }
+
+    #[test]
+    fn what_ran_says_how_it_ended() {
+        let ended = |outcome| {
+            let mut request = request(State::Exited);
+            request.outcome = Some(outcome);
+            sentence(&request, None)
+        };
+        assert!(ended(Outcome::Exited(3)).contains("exited with 3"));
+        assert!(ended(Outcome::Killed(9)).contains("signal 9"));
+        assert!(ended(Outcome::SpawnFailed(2)).contains("errno 2"));
+        assert!(ended(Outcome::Unknown { may_be_running: true }).contains("still be running"));
+    }
+}

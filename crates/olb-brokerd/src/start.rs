@@ -118,11 +118,14 @@ fn named(
             "the socket named {name} is not {}; see ListenStream= in its unit",
             path.display()
         );
-        ensure!(place.replace(socket.into()).is_none(), "systemd passed two sockets named {name}");
+        ensure!(
+            place.replace(socket.into()).is_none(),
+            "systemd passed two sockets named {name}; see FileDescriptorName= in their units"
+        );
     }
     match (request, review) {
         (Some(request), Some(review)) => Ok([request, review]),
-        _ => bail!("systemd passed only one socket; both request and review are needed"),
+        _ => bail!("systemd passed one socket only; start both socket units, request and review"),
     }
 }
 
