@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use olb_core::{Decision, Finish, Request, State};
+use olb_core::{Decision, Effect, Finish, Request, State};
 use olb_exec_api::Reason;
 use olb_lease::{PlanDigest, VerdictKind};
 
@@ -46,14 +46,16 @@ impl Operation {
         self.ended = true;
         let now = self.front.now();
         let effects = self.front.lifecycle.borrow_mut().decided(now, self.plan, decision)?;
-        Ok(self.front.apply(effects)?)
+        self.carry_out(effects);
+        Ok(())
     }
 
     /// The lease is burned; the operation goes on.
     pub(crate) fn burned(&self) -> Result<(), Refuse> {
         let now = self.front.now();
         let effects = self.front.lifecycle.borrow_mut().burned(now, self.plan)?;
-        Ok(self.front.apply(effects)?)
+        self.carry_out(effects);
+        Ok(())
     }
 
     /// The run is over.
@@ -61,7 +63,14 @@ impl Operation {
         self.ended = true;
         let now = self.front.now();
         let effects = self.front.lifecycle.borrow_mut().finished(now, self.plan, finish)?;
-        Ok(self.front.apply(effects)?)
+        self.carry_out(effects);
+        Ok(())
+    }
+
+    /// What the ledger holds is so, whether or not the front's store can take it: a failing store is
+    /// reported where it fails, and asked about again after a restart.
+    fn carry_out(&self, effects: Vec<Effect>) {
+        self.front.apply(effects).ok();
     }
 
     /// The root half did not do it. Where that shows that the ledger knows more than the front, or
