@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use olb_core::{Finish, MatchKey, Reject, Request, Viewer};
+use olb_core::{Finish, MatchKey, Reject, Request, State, Viewer};
 use olb_exec_api::ClientFrame;
 use olb_lease::{Plan, RawLease};
 use olb_sys::crash::crash_point;
@@ -27,8 +27,8 @@ use crate::request::build;
 /// A presentation that the root half has taken over: what is left to do once the client's socket is
 /// closed here.
 pub(crate) struct HandedOver {
-    /// Absent where somebody presents another's lease: the root half gets to see and refuse it, and
-    /// the request is not touched.
+    /// Absent where somebody presents another's lease, or one that was burned already: the root half
+    /// gets to see and refuse it, and the request is not touched.
     operation: Option<Operation>,
     run: Run,
 }
@@ -60,7 +60,7 @@ impl HandedOver {
         let Self { operation, run } = self;
         let Some(operation) = operation else {
             if run.burned().await.is_ok() {
-                tracing::error!(event = "foreign_lease_burned");
+                tracing::error!(event = "lease_burned_without_operation");
             }
             return;
         };
@@ -146,6 +146,13 @@ fn begin(
         }
         Err(Refuse::Reject(Reject::NotYours)) if execute.lease.is_some() => {
             tracing::warn!(event = "foreign_lease", uid, id = %request.id());
+            Ok((None, request))
+        }
+        // The run may be over and recorded while its end is still on the way here: the root half
+        // knows, and answers with the outcome.
+        Err(Refuse::Reject(Reject::NotPresentable { request }))
+            if request.state == State::Executing && execute.lease.is_some() =>
+        {
             Ok((None, request))
         }
         Err(Refuse::Reject(Reject::NotPresentable { request })) => Err(front.standing(request)),
