@@ -1,15 +1,11 @@
 //! Who may be connected, and how often: decided from the kernel's word before a byte is read.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 use olb_exec_api::Info;
 use thiserror::Error;
-
-/// Refused peers are reported at most this often, with their number.
-const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 /// Which of the two sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +14,16 @@ pub(crate) enum Door {
     Request,
     /// `review.sock`, for approvers.
     Review,
+}
+
+impl Door {
+    /// The socket's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Request => "request.sock",
+            Self::Review => "review.sock",
+        }
+    }
 }
 
 /// Why a peer is sent away.
@@ -101,26 +107,6 @@ impl Drop for Place {
     }
 }
 
-/// Counts peers that were sent away, so that a flood of them makes a line a minute and no more.
-#[derive(Debug, Default)]
-pub(crate) struct SentAway {
-    count: Cell<u64>,
-    reported: Cell<Option<Instant>>,
-}
-
-impl SentAway {
-    /// Counts one, and reports all since the last report where one is due.
-    pub(crate) fn note(&self, door: Door, uid: Option<u32>, now: Instant) {
-        self.count.set(self.count.get() + 1);
-        let due = self.reported.get().is_none_or(|at| now.duration_since(at) >= REPORT_EVERY);
-        if due {
-            let count = self.count.take();
-            self.reported.set(Some(now));
-            tracing::warn!(event = "peers_refused", count, ?door, last_uid = uid);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use olb_exec_api::Enrolment;
@@ -181,18 +167,5 @@ mod tests {
         let _again = places.take(1).unwrap();
         let _other = places.take(3).unwrap();
         assert_eq!(places.taken.borrow().len(), 2);
-    }
-
-    #[test]
-    fn a_flood_of_refused_peers_is_reported_once_a_minute() {
-        let sent_away = SentAway::default();
-        let start = Instant::now();
-        sent_away.note(Door::Request, Some(7), start);
-        for _ in 0..1000 {
-            sent_away.note(Door::Request, Some(7), start + REPORT_EVERY / 2);
-        }
-        assert_eq!(sent_away.count.get(), 1000);
-        sent_away.note(Door::Request, None, start + REPORT_EVERY);
-        assert_eq!(sent_away.count.get(), 0);
     }
 }

@@ -44,7 +44,7 @@ pub(crate) async fn execute(
     match hand_over(front, uid, &stream, execute).await {
         Ok(handed_over) => Some(handed_over),
         Err(refuse) => {
-            tracing::info!(event = "execute_refused", uid, reason = refuse.reason().name());
+            front.journal.count("execute", refuse.reason().name(), Some(uid));
             let frame = ClientFrame::Refused(refuse.refusal()).encode();
             let limit = front.config.connections.response_write();
             // A client that is gone needs no refusal.
@@ -64,8 +64,10 @@ impl HandedOver {
             }
             return;
         };
-        if let Err(error) = follow_run(operation, &run).await {
-            tracing::info!(event = "run_not_followed", cause = ?error);
+        let front = operation.front();
+        if let Err(refuse) = follow_run(operation, &run).await {
+            tracing::debug!(event = "run_not_followed", cause = ?refuse);
+            front.journal.count("run", refuse.reason().name(), None);
         }
     }
 }
@@ -145,7 +147,7 @@ fn begin(
             Err(front.standing(request))
         }
         Err(Refuse::Reject(Reject::NotYours)) if execute.lease.is_some() => {
-            tracing::warn!(event = "foreign_lease", uid, id = %request.id());
+            front.journal.count("execute", "foreign_lease", Some(uid));
             Ok((None, request))
         }
         // The run may be over and recorded while its end is still on the way here: the root half

@@ -16,9 +16,10 @@ use olb_sys::clock::unix_secs;
 use olb_wire::RequestView;
 use tokio::sync::{Mutex, Notify, broadcast};
 
-use crate::admission::{Door, Places, SentAway, check};
+use crate::admission::{Door, Places, check};
 use crate::config::Config;
 use crate::execd::Execd;
+use crate::journal::Journal;
 use crate::lookup::Lookups;
 use crate::refuse::Refuse;
 use crate::view::{Beside, view};
@@ -45,7 +46,7 @@ pub(crate) struct Front {
     pub(crate) lookups: Lookups,
     pub(crate) places: Places,
     pub(crate) strangers: Places,
-    pub(crate) sent_away: SentAway,
+    pub(crate) journal: Journal,
     pub(crate) store: Store,
     pub(crate) lifecycle: RefCell<Lifecycle>,
     /// The next deadline may have moved.
@@ -76,7 +77,7 @@ impl Front {
                 ("connections_total", limits.connections_total),
             ),
             strangers: Places::new(("strangers_per_uid", stranger), ("strangers", strangers)),
-            sent_away: SentAway::default(),
+            journal: Journal::default(),
             lifecycle: RefCell::new(Lifecycle::restore(config.requests.clone(), memory)),
             deadlines: Notify::new(),
             in_doubt: Notify::new(),

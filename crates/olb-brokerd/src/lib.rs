@@ -21,6 +21,7 @@ mod execute;
 mod follow;
 mod frame;
 mod front;
+mod journal;
 mod lookup;
 mod operation;
 mod plan;

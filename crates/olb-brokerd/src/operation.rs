@@ -41,6 +41,11 @@ impl Operation {
         Ok((Self { front: Rc::clone(front), plan, ended: false }, request))
     }
 
+    /// The front it belongs to.
+    pub(crate) fn front(&self) -> Rc<Front> {
+        Rc::clone(&self.front)
+    }
+
     /// The verdict is recorded.
     pub(crate) fn decided(mut self, decision: Decision) -> Result<(), Refuse> {
         self.ended = true;

@@ -160,7 +160,8 @@ pub(crate) async fn status(front: &Front) -> Answer {
     let problem = match &info {
         Ok(_) => front.problem(),
         Err(error) => {
-            tracing::warn!(event = "execd_unavailable", cause = ?error);
+            tracing::debug!(event = "execd_unavailable", cause = ?error);
+            front.journal.count("status", error.reason().name(), None);
             Some(error.to_string())
         }
     };

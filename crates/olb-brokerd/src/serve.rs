@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use olb_core::{Request as Held, Viewer};
 use olb_lease::PlanDigest;
@@ -68,9 +68,8 @@ pub(crate) async fn accept(front: Rc<Front>, door: Door, listener: UnixListener)
 
 /// Takes the kernel's word on who is there and gives out a place; nothing is read yet.
 fn welcome(front: &Rc<Front>, door: Door, stream: UnixStream) {
-    let now = Instant::now();
     let Ok(peer) = olb_sys::peer::stream_peer(&stream) else {
-        front.sent_away.note(door, None, now);
+        front.journal.count(door.name(), "unknown_peer", None);
         return;
     };
     let stranger = front.known_info().is_some() && !front.is_listed(door, peer.uid);
@@ -80,8 +79,9 @@ fn welcome(front: &Rc<Front>, door: Door, stream: UnixStream) {
             spawn_local(converse(Rc::clone(front), door, peer.uid, stream, place));
         }
         Err(error) => {
-            front.sent_away.note(door, Some(peer.uid), now);
-            refuse_now(&stream, &error.into());
+            let refuse = Refuse::from(error);
+            front.journal.count(door.name(), refuse.reason().name(), Some(peer.uid));
+            refuse_now(&stream, &refuse);
         }
     }
 }
@@ -97,7 +97,7 @@ fn refuse_now(stream: &UnixStream, refuse: &Refuse) {
 async fn converse(front: Rc<Front>, door: Door, uid: u32, mut stream: UnixStream, place: Place) {
     let limits = &front.config.connections;
     if let Err(refuse) = front.admit(door, uid).await {
-        front.sent_away.note(door, Some(uid), Instant::now());
+        front.journal.count(door.name(), refuse.reason().name(), Some(uid));
         let response = refused(None, &refuse);
         frame::write(&mut stream, &response, limits.response_write()).await.ok();
         return;
@@ -127,7 +127,7 @@ async fn refuse_frame(
     error: FrameError,
 ) -> Result<(), FrameError> {
     let Some(reason) = error.reason() else { return Err(error) };
-    tracing::info!(event = "request_refused", uid, reason = reason.name());
+    front.journal.count("request", reason.name(), Some(uid));
     let response =
         Response::Refused { reason: reason as u16, text: error.to_string(), request: None };
     frame::write(stream, &response, front.config.connections.response_write()).await
@@ -153,7 +153,7 @@ async fn serve(
         }
         Ok(Answer::Watch(changes)) => follow::all(front, stream, changes).await,
         Err(refuse) => {
-            tracing::info!(event = "request_refused", uid, reason = refuse.reason().name());
+            front.journal.count("request", refuse.reason().name(), Some(uid));
             frame::write(stream, &refused(Some((front, viewer)), &refuse), limit).await
         }
     }

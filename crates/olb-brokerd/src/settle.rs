@@ -74,7 +74,8 @@ pub(crate) async fn reconcile(front: &Front) {
     let plans = front.lifecycle.borrow_mut().unreconciled();
     for plan in plans {
         if let Err(error) = reconcile_one(front, plan).await {
-            tracing::warn!(event = "reconcile_failed", id = %plan.request_id(), %error);
+            tracing::debug!(event = "reconcile_failed", id = %plan.request_id(), %error);
+            front.journal.count("reconcile", error.reason().name(), None);
             return;
         }
     }

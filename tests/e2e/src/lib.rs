@@ -8,15 +8,21 @@
 mod approver;
 mod exec_sock;
 mod fake_front;
+mod hostile_client;
 mod instance;
 mod olb;
 mod peers;
 mod plan;
+mod process;
+mod scene;
 
 pub use approver::Approver;
 pub use exec_sock::{Client, ExecSock, Replies, Reply};
 pub use fake_front::{Caller, fake_front};
+pub use hostile_client::{Door, Raw, framed, message, presentation, refused, submit_of, view};
 pub use instance::{Instance, Options, is_root};
 pub use olb::Ran;
 pub use peers::Peers;
 pub use plan::{command, plan_for};
+pub use process::{Seeded, children, open_files, resident_kib, wait_until};
+pub use scene::{ROOMY, Scene, finished};

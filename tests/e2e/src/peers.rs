@@ -1,6 +1,7 @@
 //! Connected sockets whose peer is a given uid, as the kernel sees it.
 
 use std::fs::{Permissions, set_permissions};
+use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
@@ -33,9 +34,11 @@ impl Peers {
         command.arg(&path).uid(uid).gid(uid).stdin(OwnedFd::from(theirs));
         let mut child = command.spawn().expect("the helper");
         drop(command);
+        (&ours).write_all(b"c").expect("a word to the helper");
         let (server, _) = listener.accept().expect("a connection");
         let (_, mut fds) =
             olb_sys::socket::recv_with_fds(ours.as_fd(), &mut [0], 1).expect("a hand-over");
+        drop(ours);
         assert!(child.wait().expect("its end").success());
         (server, fds.pop().expect("the connection").into())
     }
