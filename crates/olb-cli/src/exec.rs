@@ -18,7 +18,7 @@ use crate::failure::{Failure, code};
 use crate::outcome::{self, OutcomeFile};
 use crate::relay::{self, First, Signals, Stream};
 use crate::text;
-use crate::trust::{BrokerKeys, Finished};
+use crate::trust::{BrokerKeys, Finished, Run};
 
 /// A lease and what it is presented with.
 #[derive(Debug)]
@@ -139,12 +139,12 @@ pub(crate) fn present(
     file: &mut OutcomeFile,
 ) -> Result<u8, Failure> {
     let claims = RawLease::parse(&presentation.lease).and_then(|lease| lease.unverified_claims());
-    let plan = claims.map_err(|error| {
+    let claims = claims.map_err(|error| {
         let reason = Reason::Malformed;
         let text = format!("{error}; ask for the command again");
         Failure::new(reason.exit_code(), reason.name(), text)
     })?;
-    let plan = plan.plan;
+    let (plan, run) = (claims.plan, Run { plan: claims.plan, cti: claims.cti });
     let execute = Execute {
         lease: Some(presentation.lease.clone().into()),
         id: presentation.id.clone(),
@@ -168,17 +168,17 @@ pub(crate) fn present(
             olb_sys::harden::restore_sigpipe();
             let mut streams = [Stream::new(stdout, out.as_fd()), Stream::new(stderr, err.as_fd())];
             let receipt = relay::relay(&stream, &signals, &mut streams).map_err(lost)?;
-            let finished = check(runtime, receipt.as_deref(), plan, Some(&streams))?;
+            let finished = check(runtime, receipt.as_deref(), run, Some(&streams))?;
             file.put(&outcome::finished(plan, &finished));
             end(plan, &finished)
         }
         First::Frame(ClientFrame::Outcome { receipt }, _) => {
-            let finished = check(runtime, Some(&receipt), plan, None)?;
+            let finished = check(runtime, Some(&receipt), run, None)?;
             file.put(&outcome::finished(plan, &finished));
             end(plan, &finished)
         }
         First::Frame(ClientFrame::Refused(refusal), _) => {
-            Err(refused(runtime, &refusal, plan, file))
+            Err(refused(runtime, &refusal, run, file))
         }
         First::Signal(number) => Err(Failure::new(
             number.saturating_add(128),
@@ -196,12 +196,12 @@ pub(crate) fn present(
 fn check(
     runtime: &Runtime,
     receipt: Option<&[u8]>,
-    plan: PlanDigest,
+    run: Run,
     streams: Option<&[Stream<'_>; 2]>,
 ) -> Result<Finished, Failure> {
     let receipt = receipt.ok_or_else(|| unknown("the broker went away while the command ran"))?;
     let keys = BrokerKeys::of(runtime).map_err(|error| unknown(&error))?;
-    let finished = keys.finished(receipt, plan);
+    let finished = keys.finished(receipt, run);
     let finished = finished.ok_or_else(|| unknown("the receipt does not prove how it ended"))?;
     let Some([out, err]) = streams else {
         return Ok(finished);
@@ -238,22 +238,17 @@ fn end(plan: PlanDigest, finished: &Finished) -> Result<u8, Failure> {
     }
 }
 
-fn refused(
-    runtime: &Runtime,
-    refusal: &Refusal,
-    plan: PlanDigest,
-    file: &mut OutcomeFile,
-) -> Failure {
+fn refused(runtime: &Runtime, refusal: &Refusal, run: Run, file: &mut OutcomeFile) -> Failure {
     let mut failure = Failure::from_broker(refusal.reason as u16, &refusal.text, None);
     let Some(recorded) = &refusal.recorded else {
         return failure;
     };
     let proved =
-        BrokerKeys::of(runtime).ok().and_then(|keys| keys.finished(&recorded.receipt, plan));
+        BrokerKeys::of(runtime).ok().and_then(|keys| keys.finished(&recorded.receipt, run));
     match proved {
         Some(finished) => {
             failure.text.push_str(&format!(" ({})", summary(&finished)));
-            let mut object = outcome::finished(plan, &finished);
+            let mut object = outcome::finished(run.plan, &finished);
             object.append(&mut crate::json::failure(&failure));
             file.put(&object);
         }

@@ -238,6 +238,7 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap().len(), KEY_FILE_BYTES);
     }
 
+    // [K-5]
     #[test]
     fn a_key_that_others_can_read_is_refused() {
         let dir = tempfile::tempdir().unwrap();
@@ -248,6 +249,7 @@ mod tests {
         assert_eq!((failure.code, failure.name), (77, "no_key"));
     }
 
+    // [K-5]
     #[test]
     fn a_file_that_is_no_key_is_refused() {
         let dir = tempfile::tempdir().unwrap();

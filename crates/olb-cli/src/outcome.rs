@@ -88,7 +88,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::trust::tests::{finished as event, keys, receipt};
+    use crate::trust::tests::{finished as event, keys, receipt, run_of};
 
     #[test]
     fn a_run_that_is_over_has_the_documented_fields() {
@@ -98,7 +98,7 @@ mod tests {
             (Outcome::Killed(9), "killed", "signal", json!(9)),
             (Outcome::SpawnFailed(2), "spawn_failed", "errno", json!(2)),
         ] {
-            let end = keys().finished(&receipt(event(plan, outcome, b"hi")), plan).unwrap();
+            let end = keys().finished(&receipt(event(plan, outcome, b"hi")), run_of(plan)).unwrap();
             let object = finished(plan, &end);
             assert_eq!((&object["state"], &object[field]), (&json!(state), &value));
             assert_eq!(

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use olb_lease::{
-    Audit, CutBy, LeaseIssuer, Outcome, PlanDigest, PublicKey, RawReceipt, Record, RecordEvent,
-    StreamSummary,
+    Audit, Cti, CutBy, LeaseIssuer, Outcome, PlanDigest, PublicKey, RawReceipt, Record,
+    RecordEvent, StreamSummary,
 };
 use olb_sys::file::{TrustedFileError, read_trusted};
 
@@ -91,24 +91,28 @@ impl BrokerKeys {
         self.audit.iter().find_map(verified)?.decode_record().ok()
     }
 
-    /// The end of a run of `plan` that `receipt` proves.
-    pub(crate) fn finished(&self, receipt: &[u8], expected: PlanDigest) -> Option<Finished> {
+    /// The end of `run` that `receipt` proves.
+    pub(crate) fn finished(&self, receipt: &[u8], run: Run) -> Option<Finished> {
         match self.record(receipt)?.event {
-            RecordEvent::Finished {
-                plan, outcome, stdout, stderr, cut_by, duration_ms, ..
-            } => (plan == expected).then_some(Finished {
-                outcome,
-                stdout,
-                stderr,
-                cut_by,
-                duration_ms,
-            }),
+            RecordEvent::Finished { plan, cti, outcome, stdout, stderr, cut_by, duration_ms } => {
+                let finished = Finished { outcome, stdout, stderr, cut_by, duration_ms };
+                (run == Run { plan, cti }).then_some(finished)
+            }
             RecordEvent::EpochBegan { .. }
             | RecordEvent::Decided { .. }
             | RecordEvent::Burned { .. }
             | RecordEvent::Refused { .. } => None,
         }
     }
+}
+
+/// The run that a lease was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// What ran.
+    pub(crate) plan: PlanDigest,
+    /// The lease that was burned for it.
+    pub(crate) cti: Cti,
 }
 
 /// How a run ended, as its receipt proves.
@@ -128,7 +132,7 @@ pub(crate) struct Finished {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use olb_lease::{ChainHead, Cti, Digest, Epoch, ReceiptClaims, SigningKey};
+    use olb_lease::{ChainHead, Digest, Epoch, ReceiptClaims, SigningKey};
 
     use super::*;
 
@@ -144,6 +148,11 @@ pub(crate) mod tests {
         ReceiptClaims { sequence: 1, previous, record: record.encode() }.sign(&audit_key())
     }
 
+    /// The run that [`finished`] is the end of.
+    pub(crate) const fn run_of(plan: PlanDigest) -> Run {
+        Run { plan, cti: Cti([2; 16]) }
+    }
+
     /// The end of a run of `plan` that wrote `stdout`.
     pub(crate) fn finished(plan: PlanDigest, outcome: Outcome, stdout: &[u8]) -> RecordEvent {
         let summary = |bytes: &[u8]| StreamSummary {
@@ -152,7 +161,7 @@ pub(crate) mod tests {
         };
         RecordEvent::Finished {
             plan,
-            cti: Cti([2; 16]),
+            cti: run_of(plan).cti,
             outcome,
             stdout: summary(stdout),
             stderr: summary(b""),
@@ -166,17 +175,21 @@ pub(crate) mod tests {
         BrokerKeys::parse(line.as_bytes(), true).unwrap()
     }
 
+    //
     #[test]
-    fn a_receipt_proves_the_end_of_its_own_plan_only() {
+    fn a_receipt_proves_the_end_of_its_own_plan_and_lease_only() {
         let plan = PlanDigest([5; 32]);
         let good = receipt(finished(plan, Outcome::Exited(3), b"x"));
-        let proved = keys().finished(&good, plan).unwrap();
+        let run = run_of(plan);
+        let proved = keys().finished(&good, run).unwrap();
         assert_eq!((proved.outcome, proved.stdout.bytes), (Outcome::Exited(3), 1));
-        assert!(keys().finished(&good, PlanDigest([6; 32])).is_none());
-        let burned = receipt(RecordEvent::Burned { plan, cti: Cti([2; 16]) });
-        assert!(keys().finished(&burned, plan).is_none());
+        assert!(keys().finished(&good, run_of(PlanDigest([6; 32]))).is_none());
+        assert!(keys().finished(&good, Run { cti: Cti([3; 16]), ..run }).is_none());
+        let burned = receipt(RecordEvent::Burned { plan, cti: run.cti });
+        assert!(keys().finished(&burned, run).is_none());
     }
 
+    //
     #[test]
     fn no_flipped_bit_of_a_receipt_proves_anything() {
         let plan = PlanDigest([5; 32]);
@@ -184,7 +197,7 @@ pub(crate) mod tests {
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(keys().finished(&bad, plan).is_none(), "bit {bit}");
+            assert!(keys().finished(&bad, run_of(plan)).is_none(), "bit {bit}");
         }
     }
 

@@ -286,13 +286,50 @@ mod tests {
         assert_eq!(decoded.text.len(), TEXT_BYTES_MAX);
     }
 
+    //
     #[test]
     fn unknown_kinds_and_giant_payloads_are_refused() {
         assert_eq!(ClientFrame::header(*b"X\0\0\0\0\0\0\0"), Err(FrameError::Header));
         assert_eq!(ClientFrame::header(*b"S\x01\0\0\0\0\0\0"), Err(FrameError::Header));
+        assert_eq!(ClientFrame::header(*b"S\0\x01\0\0\0\0\0"), Err(FrameError::Header));
+        assert_eq!(ClientFrame::header(*b"S\0\0\x01\0\0\0\0"), Err(FrameError::Header));
         assert_eq!(ClientFrame::header(*b"O\0\0\0\xff\xff\xff\xff"), Err(FrameError::TooLong));
+        assert!(ClientFrame::header(*b"O\0\0\0\0\x01\0\0").is_ok());
+        assert_eq!(ClientFrame::header(*b"O\0\0\0\0\x01\0\x01"), Err(FrameError::TooLong));
     }
 
+    //
+    #[test]
+    fn a_payload_is_as_long_as_its_header_says_and_decodes() {
+        let header = |text: &[u8; 8]| ClientFrame::header(*text).unwrap();
+        let outcome = header(b"O\0\0\0\0\0\0\x02");
+        assert!(ClientFrame::decode(outcome, b"xy").is_ok());
+        for payload in [&b"x"[..], b"xyz"] {
+            assert_eq!(ClientFrame::decode(outcome, payload), Err(FrameError::Header));
+        }
+        let started = header(b"S\0\0\0\0\0\0\x01");
+        assert_eq!(ClientFrame::decode(started, b"x"), Err(FrameError::Header));
+        let refused = header(b"R\0\0\0\0\0\0\x02");
+        assert!(matches!(ClientFrame::decode(refused, b"xy"), Err(FrameError::Cbor(_))));
+    }
+
+    //
+    #[test]
+    fn a_refusal_with_an_unknown_reason_or_another_shape_is_refused() {
+        let good = Refusal::new(Reason::Denied, "no").encode();
+        assert!(Refusal::decode(&good).is_ok());
+        for length in 0..good.len() {
+            assert!(Refusal::decode(&good[..length]).is_err(), "cut to {length}");
+        }
+        assert!(Refusal::decode(&[&good[..], &[0xf6]].concat()).is_err(), "a byte behind");
+        for number in (0..=u16::MAX).filter(|number| Reason::from_number(*number).is_none()) {
+            let mut cbor = Writer::new();
+            cbor.array(3).uint(number.into()).text("no").null();
+            assert_eq!(Refusal::decode(&cbor.finish()), Err(FrameError::Reason(number)));
+        }
+    }
+
+    //
     #[test]
     fn only_the_six_signal_bytes_mean_something() {
         let known = (0..=u8::MAX).filter(|byte| ClientSignal::from_byte(*byte).is_some()).count();

@@ -171,6 +171,7 @@ mod tests {
         assert_eq!(split_reply(&datagram), Err(HeaderError::Magic));
     }
 
+    //
     #[test]
     fn every_cut_and_every_extra_byte_is_refused() {
         let datagram = request(Op::Decide, b"verdict", b"plan").unwrap();
@@ -181,6 +182,7 @@ mod tests {
         assert_eq!(split_request(&longer), Err(HeaderError::Length));
     }
 
+    //
     #[test]
     fn lengths_that_overflow_are_refused() {
         let mut datagram = request(Op::Read, b"12345678", b"").unwrap();
@@ -188,6 +190,7 @@ mod tests {
         assert_eq!(split_request(&datagram), Err(HeaderError::Length));
     }
 
+    //
     #[test]
     fn another_version_says_that_a_restart_is_pending() {
         let mut datagram = request(Op::Read, b"", b"").unwrap();
@@ -195,9 +198,44 @@ mod tests {
         assert_eq!(split_request(&datagram), Err(HeaderError::Version { got: 2 }));
     }
 
+    //
     #[test]
     fn a_datagram_above_the_limit_is_refused() {
         let big = vec![0; DATAGRAM_BYTES_MAX];
         assert_eq!(request(Op::Decide, &big, b""), Err(HeaderError::TooLong));
+        let mut longest = request(Op::Decide, &big[HEADER_BYTES..], b"").unwrap();
+        assert!(split_request(&longest).is_ok());
+        longest.push(0);
+        assert_eq!(split_request(&longest), Err(HeaderError::TooLong));
+    }
+
+    //
+    #[test]
+    fn a_magic_counts_in_its_own_direction_only() {
+        let (asked, answered) =
+            (request(Op::Read, b"", b"").unwrap(), reply(Status::Done, b"", b"").unwrap());
+        assert!(split_request(&asked).is_ok() && split_reply(&answered).is_ok());
+        assert_eq!(split_request(&answered), Err(HeaderError::Magic));
+        assert_eq!(split_reply(&asked), Err(HeaderError::Magic));
+        for at in 0..4 {
+            let mut odd = asked.clone();
+            odd[at] ^= 0x20;
+            assert_eq!(split_request(&odd), Err(HeaderError::Magic), "byte {at}");
+        }
+    }
+
+    //
+    #[test]
+    fn operations_and_statuses_that_are_not_listed_are_refused() {
+        let (mut asked, mut answered) =
+            (request(Op::Read, b"", b"").unwrap(), reply(Status::Done, b"", b"").unwrap());
+        for got in 0..=u16::MAX {
+            asked[6..8].copy_from_slice(&got.to_be_bytes());
+            answered[6..8].copy_from_slice(&got.to_be_bytes());
+            let unknown = Some(HeaderError::Unknown { got });
+            let is_op = (1..=3).contains(&got);
+            assert_eq!(split_request(&asked).err(), unknown.filter(|_| !is_op), "{got}");
+            assert_eq!(split_reply(&answered).err(), unknown.filter(|_| got > 3), "{got}");
+        }
     }
 }

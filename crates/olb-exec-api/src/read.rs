@@ -343,6 +343,7 @@ mod tests {
 
     use super::*;
 
+    //
     #[test]
     fn queries_round_trip_and_nothing_else_is_one() {
         for query in [
@@ -350,17 +351,68 @@ mod tests {
             Query::Records { from: u64::MAX },
             Query::Request { plan: PlanDigest([9; 32]) },
         ] {
-            assert_eq!(Query::decode(&query.encode()), Some(query));
+            let bytes = query.encode();
+            assert_eq!(Query::decode(&bytes), Some(query));
+            assert_eq!(Query::decode(&bytes[..40]), None);
+            assert_eq!(Query::decode(&[&bytes[..], &[0]].concat()), None);
         }
-        let mut stray = Query::Info.encode();
-        stray[40] = 1;
-        assert_eq!(Query::decode(&stray), None);
         assert_eq!(Query::decode(&[]), None);
+        for kind in (0..=u8::MAX).filter(|kind| !(1..=3).contains(kind)) {
+            let mut unknown = Query::Info.encode();
+            unknown[0] = kind;
+            assert_eq!(Query::decode(&unknown), None, "{kind}");
+        }
     }
 
+    //
     #[test]
-    fn info_round_trips() {
-        let info = Info {
+    fn a_field_that_a_query_does_not_use_is_zero() {
+        let (number, plan) = (1..9, 9..41);
+        let unused = [
+            (Query::Info, number.clone().chain(plan.clone())),
+            (Query::Records { from: 7 }, plan.chain(0..0)),
+            (Query::Request { plan: PlanDigest([9; 32]) }, number.chain(0..0)),
+        ];
+        for (query, unused) in unused {
+            for at in unused {
+                let mut stray = query.encode();
+                stray[at] = 1;
+                assert_eq!(Query::decode(&stray), None, "{query:?}, byte {at}");
+            }
+        }
+    }
+
+    /// Nothing but `bytes` themselves decodes: no cut of them, and nothing with a byte behind.
+    fn only_whole<T>(bytes: &[u8], decode: impl Fn(&[u8]) -> Option<T>) {
+        assert!(decode(bytes).is_some());
+        for length in 0..bytes.len() {
+            assert!(decode(&bytes[..length]).is_none(), "cut to {length}");
+        }
+        assert!(decode(&[bytes, &[0]].concat()).is_none(), "a byte behind");
+        // The outer array is not the first byte of any other shape.
+        assert!(decode(&[&[0xa0], &bytes[1..]].concat()).is_none(), "a map");
+    }
+
+    //
+    #[test]
+    fn bodies_of_another_shape_are_refused() {
+        let recorded = Recorded { receipt: vec![4], stdout_tail: vec![5], stderr_tail: vec![6] };
+        let decided = Decided { receipt: vec![1], lease: Some(vec![2]), expires_at: 7 };
+        let page = vec![SequencedRecord { sequence: 1, record: vec![1], receipt: None }];
+        let state = RequestState {
+            decided: Some(decided.clone()),
+            burned: true,
+            recorded: Some(recorded.clone()),
+        };
+        only_whole(&recorded.encode(), |bytes| Recorded::decode(bytes).ok());
+        only_whole(&decided.encode(), |bytes| Decided::decode(bytes).ok());
+        only_whole(&state.encode(), |bytes| RequestState::decode(bytes).ok());
+        only_whole(&RecordPage { records: page }.encode(), |bytes| RecordPage::decode(bytes).ok());
+        only_whole(&encode_info(&info()), |bytes| decode_info(bytes).ok());
+    }
+
+    fn info() -> Info {
+        Info {
             host: "web-1".into(),
             audience: Audience([1; 32]),
             epoch: Epoch([2; 16]),
@@ -377,8 +429,12 @@ mod tests {
                 lease_lifetime_secs: 900,
             }],
             limits: vec![Limit { name: "executions".into(), value: 64 }],
-        };
-        assert_eq!(decode_info(&encode_info(&info)), Ok(info));
+        }
+    }
+
+    #[test]
+    fn info_round_trips() {
+        assert_eq!(decode_info(&encode_info(&info())), Ok(info()));
     }
 
     #[test]

@@ -160,12 +160,14 @@ mod tests {
         assert_eq!(config.limits.executions, 64);
     }
 
+    // [F-2]
     #[test]
     fn an_unknown_key_is_refused() {
         let text = format!("{BASE}max_execution = 3\n");
         assert!(matches!(Config::parse(text.as_bytes()), Err(LineError::Unknown { .. })));
     }
 
+    // [F-3]
     #[test]
     fn root_the_front_and_nobody_are_never_requesters() {
         let config = Config::parse(BASE.as_bytes()).unwrap();

@@ -148,12 +148,14 @@ mod tests {
         assert_eq!((one.uid, one.requesters, one.run_as), (1000, None, Some(vec![0])));
     }
 
+    // [F-6]
     #[test]
     fn a_second_approver_is_refused_until_it_is_built() {
         let error = Enrolled::parse(file("required").as_bytes()).unwrap_err();
         assert!(matches!(error, EnrolmentError::Second));
     }
 
+    // [F-5]
     #[test]
     fn published_test_keys_are_refused() {
         let published = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
@@ -164,12 +166,23 @@ mod tests {
         assert!(matches!(error, EnrolmentError::Key(olb_lease::KeyError::Published)));
     }
 
+    // [F-4]
     #[test]
     fn names_that_could_deceive_are_refused() {
-        let text = file("none").replace("alice", "ali\u{202e}ce");
-        assert!(matches!(Enrolled::parse(text.as_bytes()), Err(EnrolmentError::Name)));
+        let named = |name: &str| {
+            Enrolled::parse(file("none").replace("alice", name).as_bytes()).map(|one| one.name)
+        };
+        let longest = "x".repeat(NAME_BYTES_MAX);
+        for name in ["alice", "A.l-i_c3", &longest] {
+            assert_eq!(named(name).unwrap(), name);
+        }
+        assert!(matches!(named(""), Err(EnrolmentError::Line(_))));
+        for name in ["ali\u{202e}ce", "al ice", "al/ice", "älice", &format!("{longest}x")] {
+            assert!(matches!(named(name), Err(EnrolmentError::Name)), "{name}");
+        }
     }
 
+    // [F-7]
     #[test]
     fn two_files_for_one_key_are_both_out() {
         let one = Enrolled::parse(file("none").as_bytes()).unwrap();
@@ -177,6 +190,7 @@ mod tests {
         assert_eq!(without_ambiguity(vec![one]).len(), 1);
     }
 
+    // [F-8]
     #[test]
     fn a_key_is_out_from_its_last_second_on() {
         let one = Enrolled::parse(file("none").as_bytes()).unwrap();

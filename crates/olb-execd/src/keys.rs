@@ -126,6 +126,7 @@ mod tests {
         assert_ne!(again.public().as_bytes(), audit.public().as_bytes());
     }
 
+    // [K-5]
     #[test]
     fn a_key_that_others_can_read_is_refused() {
         use std::os::unix::fs::PermissionsExt as _;
@@ -137,6 +138,7 @@ mod tests {
         assert!(matches!(load_or_create(dir.path(), own), Err(KeyFileError::File { .. })));
     }
 
+    // [K-5]
     #[test]
     fn every_digit_decodes_and_other_text_does_not() {
         let text: Vec<u8> = b"0123456789abcdef".repeat(4);

@@ -139,6 +139,7 @@ mod tests {
         assert_eq!(lines.end(), Ok(()));
     }
 
+    // [F-2] [F-3]
     #[test]
     fn every_defect_has_its_own_error() {
         assert_eq!(Lines::parse(b"a").unwrap_err(), LineError::Shape { line: 1 });

@@ -244,6 +244,7 @@ mod tests {
         assert_eq!(verify(&[], None), Ok(empty));
     }
 
+    // [T-4]
     #[test]
     fn every_changed_byte_of_a_signed_stretch_is_noticed() {
         let entries = trail(&key(2));
@@ -256,6 +257,7 @@ mod tests {
         }
     }
 
+    // [T-4]
     #[test]
     fn every_changed_byte_of_a_receipt_is_noticed() {
         let entries = trail(&key(2));
@@ -266,6 +268,7 @@ mod tests {
         }
     }
 
+    // [T-1]
     #[test]
     fn missing_repeated_and_swapped_records_are_noticed_where_they_are() {
         let entries = trail(&key(2));
@@ -283,11 +286,33 @@ mod tests {
         assert_eq!(broken_at(verify(&entries[1..], None)), 2);
     }
 
+    // [T-3]
     #[test]
-    fn an_outcome_without_its_signature_is_broken() {
+    fn a_decision_or_an_outcome_without_its_signature_is_broken() {
         let mut entries = trail(&key(2));
         entries[4].2 = None;
         assert_eq!(broken_at(verify(&entries, None)), 5);
+        let event = RecordEvent::Decided {
+            plan: vec![1],
+            verdict: vec![2],
+            approver: "alice".into(),
+            approver_uid: 1000,
+            cti: None,
+        };
+        let record = Record { at: 1_006, epoch: Epoch([9; 16]), event }.encode();
+        entries = trail(&key(2));
+        entries[5].1 = record;
+        assert_eq!(broken_at(verify(&entries, None)), 6);
+    }
+
+    // [T-2]
+    #[test]
+    fn a_record_that_does_not_decode_is_broken_even_where_nothing_signs_it() {
+        let mut entries = trail(&key(2));
+        for record in [&b""[..], b"\xff", b"\x85\x01\x00\x40\x00\x80"] {
+            entries[5].1 = record.to_vec();
+            assert_eq!(broken_at(verify(&entries, None)), 6, "{record:?}");
+        }
     }
 
     #[test]
@@ -296,6 +321,7 @@ mod tests {
         assert_eq!(verify(&trail(&key(3)), None), Err(TrailError::CannotVerify { at: 3, kid }));
     }
 
+    // [T-5]
     #[test]
     fn an_unsigned_end_cut_off_shows_only_against_an_anchor() {
         let entries = trail(&key(2));

@@ -1,13 +1,15 @@
 //! Speaking exec.sock as a front does, honest or not.
 
-use std::io::Read as _;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 
 use olb_exec_api::{
-    ClientFrame, Decided, Info, Op, Query, Recorded, Refusal, RequestState, Status, decode_info,
-    request, split_reply,
+    ClientFrame, Decided, Info, Op, Query, Reason, Recorded, Refusal, RequestState, Status,
+    decode_info, request, split_reply,
 };
 use olb_lease::{Epoch, PlanDigest, VerdictKind, plan_digest};
 use olb_sys::socket::{RecvError, connect_seqpacket, recv_datagram, recv_with_fds, send_datagram};
@@ -21,6 +23,9 @@ use crate::peers::Peers;
 pub struct ExecSock {
     path: PathBuf,
     peers: Peers,
+    /// The helper program, and the uid to connect as where that is not the test's own.
+    helper: PathBuf,
+    speaker: Option<u32>,
 }
 
 /// One reply.
@@ -47,7 +52,8 @@ impl Iterator for Replies {
     fn next(&mut self) -> Option<Reply> {
         let datagram = match recv_datagram(self.socket.as_fd(), 1 << 20, 0) {
             Ok(datagram) => datagram,
-            Err(RecvError::Eof) => return None,
+            // Also what a root half leaves behind that is killed.
+            Err(RecvError::Eof | RecvError::Io(_)) => return None,
             Err(error) => panic!("{error}"),
         };
         let (status, a, _) = split_reply(&datagram.bytes).expect("a reply");
@@ -63,12 +69,46 @@ impl Iterator for Replies {
 impl ExecSock {
     /// exec.sock of `instance`.
     pub fn of(instance: &Instance) -> Self {
-        Self { path: instance.runtime().join("exec.sock"), peers: Peers::of(instance) }
+        Self {
+            path: instance.runtime().join("exec.sock"),
+            peers: Peers::of(instance),
+            helper: instance.path("bin/olb-test-peer"),
+            speaker: None,
+        }
+    }
+
+    /// The same, but another socket.
+    #[must_use]
+    pub fn at(self, path: PathBuf) -> Self {
+        Self { path, ..self }
+    }
+
+    /// The same, but connected by `uid` in the test's place.
+    #[must_use]
+    pub fn speaking_as(self, uid: u32) -> Self {
+        Self { speaker: Some(uid), ..self }
+    }
+
+    /// A connection on which nothing was sent yet.
+    pub fn connect(&self) -> OwnedFd {
+        let Some(uid) = self.speaker else {
+            return connect_seqpacket(&self.path).expect("exec.sock");
+        };
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let mut command = Command::new(&self.helper);
+        command.arg(&self.path).arg("seqpacket").uid(uid).gid(uid).stdin(OwnedFd::from(theirs));
+        let mut child = command.spawn().expect("the helper");
+        drop(command);
+        (&ours).write_all(b"c").expect("the helper");
+        let (_, mut fds) = recv_with_fds(ours.as_fd(), &mut [0], 1).expect("a hand-over");
+        drop(ours);
+        assert!(child.wait().expect("its end").success());
+        fds.pop().expect("the connection")
     }
 
     /// Sends raw bytes and descriptors.
     pub fn send(&self, datagram: &[u8], fds: &[BorrowedFd<'_>]) -> Replies {
-        let socket = connect_seqpacket(&self.path).expect("exec.sock");
+        let socket = self.connect();
         send_datagram(socket.as_fd(), datagram, fds).expect("a datagram");
         Replies { socket }
     }
@@ -76,6 +116,27 @@ impl ExecSock {
     /// Sends a request.
     pub fn ask(&self, op: Op, a: &[u8], b: &[u8], fds: &[BorrowedFd<'_>]) -> Replies {
         self.send(&request(op, a, b).expect("a request"), fds)
+    }
+
+    /// Sends a request, if somebody is there to take it.
+    pub fn try_ask(
+        &self,
+        op: Op,
+        a: &[u8],
+        b: &[u8],
+        fds: &[BorrowedFd<'_>],
+    ) -> io::Result<Replies> {
+        let socket = connect_seqpacket(&self.path)?;
+        send_datagram(socket.as_fd(), &request(op, a, b).expect("a request"), fds)?;
+        Ok(Replies { socket })
+    }
+
+    /// Who the broker is, if it answers.
+    pub fn try_info(&self) -> Option<Info> {
+        match self.try_ask(Op::Read, &Query::Info.encode(), &[], &[]).ok()?.next()? {
+            Reply::Done(answer) => Some(decode_info(&answer).expect("info")),
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Who the broker is.
@@ -130,10 +191,44 @@ impl ExecSock {
 
     /// Presents a lease for a client that `uid` connected.
     pub fn execute(&self, lease: &[u8], plan: &[u8], uid: u32) -> (Replies, Client) {
+        self.execute_with(lease, plan, uid, None)
+    }
+
+    /// The same, with `stdin` as the descriptor of standard input.
+    pub fn execute_with(
+        &self,
+        lease: &[u8],
+        plan: &[u8],
+        uid: u32,
+        stdin: Option<BorrowedFd<'_>>,
+    ) -> (Replies, Client) {
         let (server, client) = self.peers.connected_by(uid);
-        let replies = self.ask(Op::Execute, lease, plan, &[server.as_fd()]);
+        let fds: Vec<_> = [Some(server.as_fd()), stdin].into_iter().flatten().collect();
+        let replies = self.ask(Op::Execute, lease, plan, &fds);
         (replies, Client { socket: client })
     }
+
+    /// Presents a lease; the reason why it was refused, which the client was told too.
+    ///
+    /// # Panics
+    /// It was not refused.
+    pub fn refused(&self, lease: &[u8], plan: &[u8], uid: u32) -> Reason {
+        refusal_of(self.execute(lease, plan, uid))
+    }
+}
+
+/// The reason of a refusal that front and client were told alike.
+///
+/// # Panics
+/// It was not refused.
+pub fn refusal_of((mut replies, mut client): (Replies, Client)) -> Reason {
+    let told = match client.frame() {
+        Some((ClientFrame::Refused(refusal), _)) => refusal,
+        other => panic!("not refused: {other:?}"),
+    };
+    let reason = told.reason;
+    assert_eq!(replies.next(), Some(Reply::Refused(told)), "both are told the same");
+    reason
 }
 
 /// The client's side of a handed-over socket.

@@ -17,7 +17,7 @@ mod process;
 mod scene;
 
 pub use approver::Approver;
-pub use exec_sock::{Client, ExecSock, Replies, Reply};
+pub use exec_sock::{Client, ExecSock, Replies, Reply, refusal_of};
 pub use fake_front::{Caller, fake_front};
 pub use hostile_client::{Door, Raw, framed, message, presentation, refused, submit_of, view};
 pub use instance::{Instance, Options, is_root};

@@ -98,6 +98,7 @@ fn the_command_gets_a_clean_process() {
     assert!(!text.contains("SUDO_"), "{text}");
 }
 
+//
 #[test]
 fn a_lease_is_refused_for_every_uid_but_its_own() {
     let (instance, sock) = root_half();
@@ -115,6 +116,7 @@ fn a_lease_is_refused_for_every_uid_but_its_own() {
     assert_eq!(replies.next(), Some(Reply::Burned), "a refusal leaves the lease as it was");
 }
 
+//
 #[test]
 fn a_plan_for_a_file_that_somebody_else_can_change_is_not_approved() {
     let (instance, sock) = root_half();

@@ -29,6 +29,7 @@ fn view(plan: &[u8]) -> RequestView {
     }
 }
 
+//
 #[test]
 fn nothing_runs_that_no_approver_signed() {
     let (instance, sock, alice, info) = root_half();
@@ -47,6 +48,7 @@ fn nothing_runs_that_no_approver_signed() {
     assert_eq!(refusal.reason, Reason::BadSignature);
 }
 
+//
 #[test]
 fn a_verdict_or_lease_for_one_plan_is_nothing_for_another() {
     let (instance, sock, alice, info) = root_half();
@@ -74,6 +76,7 @@ fn a_verdict_or_lease_for_one_plan_is_nothing_for_another() {
     }
 }
 
+// [X-27] [X-70] [X-71]
 #[test]
 fn what_an_approver_did_not_see_cannot_hide_in_the_plan() {
     let (instance, sock, alice, info) = root_half();
@@ -115,6 +118,7 @@ fn what_an_approver_did_not_see_cannot_hide_in_the_plan() {
     assert!(sock.decide_as(&alice, VerdictKind::Approve, &shown, info.epoch).is_ok());
 }
 
+//
 #[test]
 fn an_old_or_foreign_verdict_is_stale() {
     let (instance, sock, alice, info) = root_half();
@@ -138,6 +142,7 @@ fn an_old_or_foreign_verdict_is_stale() {
     }
 }
 
+// [X-1]
 #[test]
 fn datagrams_that_are_not_requests_are_refused_and_others_are_served() {
     let (instance, sock, alice, info) = root_half();
@@ -273,6 +278,7 @@ fn lie_to_client(instance: &Instance, stdout: &'static [u8], last: Option<Client
     });
 }
 
+//
 #[test]
 fn a_client_sees_that_output_outcome_or_receipt_were_made_up() {
     let (instance, sock, alice, info) = root_half();

@@ -34,6 +34,7 @@ fn impostors() -> Vec<(&'static str, OwnedFd)> {
     ]
 }
 
+//
 #[test]
 fn no_impostor_socket_presents_a_lease() {
     let (instance, sock) = root_half();
@@ -53,6 +54,7 @@ fn no_impostor_socket_presents_a_lease() {
     assert_eq!(replies.next(), Some(Reply::Burned), "the lease itself is good");
 }
 
+//
 #[test]
 fn a_verdict_counts_only_from_the_uid_its_key_is_enrolled_for() {
     let (instance, sock) = root_half();
@@ -75,6 +77,7 @@ fn a_verdict_counts_only_from_the_uid_its_key_is_enrolled_for() {
     assert!(sock.decide(&verdict, &bytes, &socket).is_ok());
 }
 
+//
 #[test]
 fn a_requester_is_never_an_approver_whatever_key_it_holds() {
     let (instance, sock) = root_half();
@@ -106,6 +109,26 @@ fn only_the_front_and_root_may_speak_on_exec_sock() {
     assert!(refused(instance.requester(0)) && refused(instance.stranger()) && refused(65_534));
 }
 
+//
+#[test]
+fn whoever_gets_to_exec_sock_without_being_the_front_is_not_heard() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (instance, sock) = root_half();
+    let path = instance.runtime().join("exec.sock");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let info = olb_exec_api::Query::Info.encode();
+    for uid in [instance.requester(0), instance.enrol(0).uid, instance.stranger(), 65_534] {
+        let theirs = sock.clone().speaking_as(uid);
+        // Closed without a word, whether something was sent or not.
+        let silent = theirs.connect();
+        let end = olb_sys::socket::recv_datagram(silent.as_fd(), 1 << 20, 0);
+        assert!(matches!(end, Err(olb_sys::socket::RecvError::Eof)), "{uid}: {end:?}");
+    }
+    let front = sock.speaking_as(instance.front());
+    assert!(matches!(front.ask(Op::Read, &info, &[], &[]).next(), Some(Reply::Done(_))));
+}
+
+//
 #[test]
 fn limits_of_an_enrolment_are_enforced_by_the_root_half() {
     let (instance, sock) = root_half();
@@ -141,6 +164,7 @@ fn limits_of_an_enrolment_are_enforced_by_the_root_half() {
     assert_eq!(results[2].as_ref().unwrap_err().reason, Reason::NotPermitted);
 }
 
+//
 #[test]
 fn removing_an_enrolment_ends_its_live_leases() {
     let (instance, sock) = root_half();

@@ -4,9 +4,10 @@ use olb_exec_api::Recorded;
 use olb_sys::pipe::pipe;
 
 use super::*;
-use crate::trust::tests::{audit_key, finished, receipt};
+use crate::trust::tests::{audit_key, finished, receipt, run_of};
 
 const PLAN: PlanDigest = PlanDigest([5; 32]);
+const RUN: Run = run_of(PLAN);
 
 fn words(line: &str) -> Vec<OsString> {
     line.split(' ').map(OsString::from).collect()
@@ -72,11 +73,12 @@ fn a_receipt_that_proves_the_end_gives_the_commands_code() {
         (Outcome::SpawnFailed(8), 126),
     ] {
         let receipt = receipt(finished(PLAN, outcome, b""));
-        let proved = check(&runtime, Some(&receipt), PLAN, None).unwrap();
+        let proved = check(&runtime, Some(&receipt), RUN, None).unwrap();
         assert_eq!(end(PLAN, &proved).unwrap(), want);
     }
 }
 
+//
 #[test]
 fn without_a_receipt_for_this_plan_the_outcome_is_unknown() {
     let (dir, runtime) = runtime();
@@ -85,14 +87,14 @@ fn without_a_receipt_for_this_plan_the_outcome_is_unknown() {
     let mut forged = good.clone();
     *forged.last_mut().unwrap() ^= 1;
     for bad in [None, Some(&other), Some(&forged)] {
-        let failure = check(&runtime, bad.map(Vec::as_slice), PLAN, None).unwrap_err();
+        let failure = check(&runtime, bad.map(Vec::as_slice), RUN, None).unwrap_err();
         assert_eq!((failure.code, failure.name), (70, "outcome_unknown"));
     }
     let unknown = receipt(finished(PLAN, Outcome::Unknown { may_be_running: true }, b""));
-    let proved = check(&runtime, Some(&unknown), PLAN, None).unwrap();
+    let proved = check(&runtime, Some(&unknown), RUN, None).unwrap();
     assert_eq!(end(PLAN, &proved).unwrap_err().code, 70);
     std::fs::remove_file(dir.path().join("keys.pub")).unwrap();
-    assert_eq!(check(&runtime, Some(&good), PLAN, None).unwrap_err().code, 70);
+    assert_eq!(check(&runtime, Some(&good), RUN, None).unwrap_err().code, 70);
 }
 
 #[test]
@@ -102,10 +104,11 @@ fn public_keys_that_others_can_write_prove_nothing() {
     let keys = dir.path().join("keys.pub");
     std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o666)).unwrap();
     let good = receipt(finished(PLAN, Outcome::Exited(0), b""));
-    let failure = check(&runtime, Some(&good), PLAN, None).unwrap_err();
+    let failure = check(&runtime, Some(&good), RUN, None).unwrap_err();
     assert!(failure.text.contains("can be written by group or others"), "{}", failure.text);
 }
 
+//
 #[test]
 fn output_that_is_not_what_the_receipt_says_is_not_believed() {
     let (_dir, runtime) = runtime();
@@ -125,7 +128,7 @@ fn output_that_is_not_what_the_receipt_says_is_not_believed() {
         });
         assert_eq!(copied, None);
         let receipt = receipt(finished(PLAN, Outcome::Exited(0), b"hello"));
-        let result = check(&runtime, Some(&receipt), PLAN, Some(&streams));
+        let result = check(&runtime, Some(&receipt), RUN, Some(&streams));
         assert_eq!(result.is_ok(), is_right, "{arrived:?}");
     }
 }
@@ -142,11 +145,11 @@ fn a_burned_lease_tells_the_recorded_outcome_once_it_is_proved() {
     };
     let mut refusal = Refusal::new(Reason::AlreadyBurned, "this lease was used before");
     refusal.recorded = Some(recorded);
-    let failure = refused(&runtime, &refusal, PLAN, &mut file);
+    let failure = refused(&runtime, &refusal, RUN, &mut file);
     assert_eq!((failure.code, failure.name), (77, "already_burned"));
     assert_eq!(failure.text, "this lease was used before (recorded: exit 0, 2 bytes of output)");
     let object: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!((&object["error"], &object["exit_code"]), (&"already_burned".into(), &0.into()));
-    let failure = refused(&runtime, &refusal, PlanDigest([6; 32]), &mut file);
+    let failure = refused(&runtime, &refusal, run_of(PlanDigest([6; 32])), &mut file);
     assert!(failure.text.ends_with("(the recorded outcome could not be verified)"));
 }

@@ -38,6 +38,7 @@ fn of_200_leases_burned_at_once_all_succeed_and_none_twice() {
     assert_eq!(intact(&ledger).records, 1 + 2 * 200);
 }
 
+//
 #[test]
 fn a_lease_that_was_never_issued_is_refused_whatever_its_signature() {
     let (_host, ledger) = fresh();
@@ -54,6 +55,7 @@ fn a_lease_that_was_never_issued_is_refused_whatever_its_signature() {
     assert_eq!(refused, BurnError::NotIssued);
 }
 
+//
 #[test]
 fn either_clock_can_end_a_lease() {
     let (_host, ledger) = fresh();
@@ -72,6 +74,7 @@ fn either_clock_can_end_a_lease() {
     ledger.burn(verified(&lease), in_time).unwrap();
 }
 
+//
 #[test]
 fn a_caller_who_believes_in_another_epoch_burns_nothing() {
     let (_host, ledger) = fresh();
@@ -81,6 +84,7 @@ fn a_caller_who_believes_in_another_epoch_burns_nothing() {
     ledger.burn(verified(&lease), check(&ledger)).unwrap();
 }
 
+//
 #[test]
 fn without_the_burn_counter_nothing_is_burned_and_nothing_closed() {
     let mut host = Host::new();

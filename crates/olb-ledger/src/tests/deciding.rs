@@ -49,6 +49,7 @@ fn two_approvers_who_say_yes_give_one_lease() {
     assert_eq!(again, DecisionResult::Burned { recorded: None });
 }
 
+//
 #[test]
 fn an_expired_lease_is_not_handed_out_again_and_not_replaced() {
     let (_host, ledger) = fresh();
@@ -69,6 +70,7 @@ fn an_expired_lease_is_not_handed_out_again_and_not_replaced() {
     }
 }
 
+//
 #[test]
 fn a_denial_is_final() {
     let (_host, ledger) = fresh();
@@ -103,6 +105,7 @@ fn denying_or_revoking_an_approval_takes_its_lease_back() {
     }
 }
 
+//
 #[test]
 fn after_the_burn_nothing_can_be_taken_back() {
     let (_host, ledger) = fresh();
@@ -123,6 +126,7 @@ fn after_the_burn_nothing_can_be_taken_back() {
     assert_eq!(ledger.receipt_of(request.digest()).unwrap(), Some(receipt));
 }
 
+//
 #[test]
 fn approvals_of_one_key_are_limited_per_hour() {
     let (_host, ledger) = fresh();
@@ -150,6 +154,7 @@ fn the_limit_does_not_hold_up_a_denial() {
     assert!(matches!(answer, DecisionResult::Recorded { .. }), "{answer:?}");
 }
 
+//
 #[test]
 fn a_revoked_key_decides_nothing_and_its_live_leases_are_dead() {
     let (_host, ledger) = fresh();

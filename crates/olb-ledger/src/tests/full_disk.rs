@@ -42,6 +42,7 @@ impl Drop for Disk {
     }
 }
 
+//
 #[test]
 fn on_a_full_disk_what_ran_is_recorded_and_nothing_new_begins() {
     let Some(disk) = Disk::mount("size=768k,mode=0700") else { return };

@@ -7,6 +7,7 @@ fn own_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
+// [F-1]
 #[test]
 fn file_of_the_right_owner_and_mode_is_read() {
     let directory = tempfile::tempdir().unwrap();
@@ -20,6 +21,7 @@ fn file_of_the_right_owner_and_mode_is_read() {
     assert_eq!(read_private(&path, 5, own_uid()).unwrap(), b"12345");
 }
 
+// [F-1] [K-5]
 #[test]
 fn file_that_others_can_write_is_not_believed() {
     let directory = tempfile::tempdir().unwrap();
@@ -37,6 +39,7 @@ fn file_that_others_can_write_is_not_believed() {
     }
 }
 
+// [F-1] [K-5]
 #[test]
 fn file_of_another_owner_is_not_believed() {
     if !testing::is_root("file owner") {
@@ -46,11 +49,14 @@ fn file_of_another_owner_is_not_believed() {
     let path = directory.path().join("f");
     fs::write(&path, "x").unwrap();
     chown(&path, Some(STRANGER), None).unwrap();
-    let result = read_trusted(&path, 9, 0);
-    assert!(matches!(result, Err(TrustedFileError::WrongOwner { got: STRANGER, .. })));
+    chmod(&path, 0o600);
+    for result in [read_trusted(&path, 9, 0), read_private(&path, 9, 0)] {
+        assert!(matches!(result, Err(TrustedFileError::WrongOwner { got: STRANGER, .. })));
+    }
     assert_eq!(read_trusted(&path, 9, STRANGER).unwrap(), b"x");
 }
 
+// [F-1] [K-5]
 #[test]
 fn links_pipes_and_directories_are_no_files_and_do_not_block() {
     let directory = tempfile::tempdir().unwrap();
@@ -61,8 +67,10 @@ fn links_pipes_and_directories_are_no_files_and_do_not_block() {
         .unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(base.join("socket")).unwrap();
     for name in ["link", "fifo", "socket", "."] {
-        let result = read_trusted(&base.join(name), 9, own_uid());
-        assert!(matches!(result, Err(TrustedFileError::NotRegular(_))), "{name}: {result:?}");
+        for read in [read_trusted, read_private] {
+            let result = read(&base.join(name), 9, own_uid());
+            assert!(matches!(result, Err(TrustedFileError::NotRegular(_))), "{name}: {result:?}");
+        }
     }
     let result = read_trusted(&base.join("none"), 9, own_uid());
     assert!(matches!(result, Err(TrustedFileError::Missing(_))));

@@ -19,6 +19,7 @@ fn changeable(name: &str) -> Operand {
     Operand::Changeable(name.as_bytes().to_vec())
 }
 
+//
 #[test]
 fn every_reading_of_a_word_is_examined() {
     if !testing::is_root("readings") {
@@ -124,6 +125,7 @@ fn a_link_owned_by_a_stranger_in_roots_directory_cannot_be_replaced_by_them() {
     assert_eq!(check(directory.path(), "link"), Operand::Harmless);
 }
 
+//
 #[test]
 fn names_that_differ_per_process_are_refused() {
     if !testing::is_root("magic links") {
@@ -271,6 +273,7 @@ fn worst_reading_of_a_word_wins() {
     assert_eq!(check(base, "evil=safe"), changeable("evil=safe"));
 }
 
+//
 #[test]
 fn unsearchable_directory_is_unreadable_and_not_harmless() {
     if !testing::is_root("unsearchable directory") {

@@ -46,6 +46,7 @@ fn identifying_a_pipe_does_not_wait_for_a_writer() {
     assert!(!identify(&path).unwrap().is_regular());
 }
 
+//
 #[test]
 fn directories_are_opened_by_their_canonical_path_only() {
     let directory = tempfile::tempdir().unwrap();
@@ -60,6 +61,7 @@ fn directories_are_opened_by_their_canonical_path_only() {
     assert!(matches!(open_directory(&base.join("none")), Err(DirError::Missing)));
 }
 
+//
 #[test]
 fn process_directories_are_no_working_directories() {
     assert!(matches!(open_directory(Path::new("/proc")), Err(DirError::Untrusted)));
@@ -81,6 +83,7 @@ fn file_that_only_root_can_change() {
     assert!(only_root_can_change(&canonicalize(Path::new("/bin/sh")).unwrap()).unwrap());
 }
 
+//
 #[test]
 fn file_is_changeable_by_its_owner_its_group_or_others() {
     if !testing::is_root("owner and mode") {
@@ -96,6 +99,7 @@ fn file_is_changeable_by_its_owner_its_group_or_others() {
     assert!(only_trusted_can_change(&path, &[0, STRANGER]).unwrap());
 }
 
+//
 #[test]
 fn any_directory_on_the_path_can_make_a_file_changeable() {
     if !testing::is_root("directories") {

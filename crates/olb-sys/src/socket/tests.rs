@@ -41,6 +41,7 @@ fn datagram_arrives_whole_with_its_descriptors_in_order() {
     assert_eq!(&byte, b"x");
 }
 
+//
 #[test]
 fn datagram_of_exactly_the_allowed_size_is_taken_and_one_byte_more_is_refused() {
     let (a, b) = pair(SockType::SeqPacket);
@@ -50,6 +51,7 @@ fn datagram_of_exactly_the_allowed_size_is_taken_and_one_byte_more_is_refused() 
     assert!(matches!(recv_datagram(&b, 100, 0), Err(RecvError::Truncated)));
 }
 
+//
 #[test]
 fn more_descriptors_than_allowed_are_refused_and_closed() {
     for (sent, allowed) in [(1, 0), (2, 1), (3, 2), (4, 3), (5, 3), (20, 3)] {
