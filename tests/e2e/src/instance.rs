@@ -1,14 +1,16 @@
 //! Folders, configuration and processes of one instance.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::approver::Approver;
+
+mod half;
+
+pub use half::Half;
 
 /// Uids of a block: front, three requesters, three approvers, strangers.
 const BLOCK: u32 = 10;
@@ -26,6 +28,15 @@ pub struct Options {
     pub without_front: bool,
     /// Environment variables for both halves.
     pub variables: Vec<(String, String)>,
+    /// Environment variables for `olb`.
+    pub olb_variables: Vec<(String, String)>,
+    /// Words before the root half's command line: a program that arranges something and then
+    /// becomes the root half, in the same process.
+    pub execd_wrapper: Vec<String>,
+    /// Where the programs are, if not in the build folder that the caller was built into.
+    pub binaries: Option<PathBuf>,
+    /// The front's uid and the first of its block, if the users are to be another instance's.
+    pub first_uid: Option<u32>,
 }
 
 /// A running instance; ends and removes itself when dropped.
@@ -47,7 +58,8 @@ fn binaries() -> PathBuf {
         return dir.into();
     }
     let test = std::env::current_exe().expect("the test's own path");
-    test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").to_owned()
+    let dir = test.parent().expect("target/PROFILE or target/PROFILE/deps");
+    if dir.ends_with("deps") { dir.parent().expect("target/PROFILE").into() } else { dir.into() }
 }
 
 fn fresh_block() -> u32 {
@@ -70,16 +82,22 @@ impl Instance {
 
     /// Both halves, or only the root half, with `options`.
     pub fn with(options: Options) -> Self {
-        assert!(is_root(), "end-to-end tests use real uids: run them as root");
-        let dir = tempfile::Builder::new().prefix("olb-test-").tempdir_in("/run").expect("/run");
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).expect("its mode");
-        let mut instance =
-            Self { dir, first_uid: fresh_block(), options, execd: None, brokerd: None };
-        instance.lay_out();
+        let mut instance = Self::laid_out(options);
         instance.start_execd();
         if !instance.options.without_front {
             instance.start_brokerd();
         }
+        instance
+    }
+
+    /// Everything but running processes.
+    pub fn laid_out(options: Options) -> Self {
+        assert!(is_root(), "end-to-end tests use real uids: run them as root");
+        let dir = tempfile::Builder::new().prefix("olb-test-").tempdir_in("/run").expect("/run");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).expect("its mode");
+        let first_uid = options.first_uid.unwrap_or_else(fresh_block);
+        let instance = Self { dir, first_uid, options, execd: None, brokerd: None };
+        instance.lay_out();
         instance
     }
 
@@ -91,7 +109,7 @@ impl Instance {
         make_dir(&self.path("approvers.d"), 0o755, 0);
         make_dir(&self.path("work"), 0o755, 0);
         for name in ["olb", "olb-execd", "olb-brokerd", "olb-test-peer"] {
-            let from = binaries().join(name);
+            let from = self.options.binaries.clone().unwrap_or_else(binaries).join(name);
             fs::copy(&from, self.path("bin").join(name)).unwrap_or_else(|error| {
                 panic!("{}: {error}; build it first: cargo build --bins", from.display())
             });
@@ -183,38 +201,6 @@ impl Instance {
         self.path(&format!("{name}.key"))
     }
 
-    /// Starts the root half and waits until it serves.
-    pub fn start_execd(&mut self) {
-        let mut command = Command::new(self.path("bin/olb-execd"));
-        command.arg("--config").arg(self.state().join("execd.conf"));
-        self.execd = Some(self.start_half(command, "execd"));
-    }
-
-    /// Starts the front and waits until it serves.
-    pub fn start_brokerd(&mut self) {
-        let mut command = Command::new(self.path("bin/olb-brokerd"));
-        let user = self.front();
-        command.arg("--runtime-dir").arg(self.runtime());
-        command.arg("--state-dir").arg(self.path("front"));
-        command.arg("--config").arg(self.path("brokerd.toml"));
-        command.arg("--drop-to").arg(format!("{user}:{user}"));
-        self.brokerd = Some(self.start_half(command, "brokerd"));
-    }
-
-    fn start_half(&self, mut command: Command, name: &str) -> Child {
-        let log = fs::File::options().create(true).append(true).open(self.log(name));
-        command.envs(self.options.variables.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.expect("the log"));
-        // Of its own group, so that a signal for the test is not also one for the broker.
-        command.process_group(0);
-        let mut child = command.spawn().expect("a half of the broker");
-        let mut line = String::new();
-        let out = child.stdout.take().expect("its output");
-        BufReader::new(out).read_line(&mut line).expect("its first line");
-        assert_eq!(line, "ready\n", "{name} did not start:\n{}", self.read_log(name));
-        child
-    }
-
     /// The log of `execd` or `brokerd`.
     pub fn log(&self, name: &str) -> PathBuf {
         self.path(&format!("{name}.log"))
@@ -224,41 +210,12 @@ impl Instance {
     pub fn read_log(&self, name: &str) -> String {
         fs::read_to_string(self.log(name)).unwrap_or_default()
     }
-
-    /// The root half's process id.
-    pub fn execd_pid(&self) -> u32 {
-        self.execd.as_ref().expect("execd runs").id()
-    }
-
-    /// The front's process id.
-    pub fn brokerd_pid(&self) -> u32 {
-        self.brokerd.as_ref().expect("brokerd runs").id()
-    }
-
-    /// Ends the root half with `signal` and waits for its end.
-    pub fn stop_execd(&mut self, signal: &str) {
-        end(self.execd.take(), signal);
-    }
-
-    /// Ends the front with `signal` and waits for its end.
-    pub fn stop_brokerd(&mut self, signal: &str) {
-        end(self.brokerd.take(), signal);
-    }
-}
-
-fn end(child: Option<Child>, signal: &str) {
-    if let Some(mut child) = child {
-        let mut kill = Command::new("kill");
-        let status = kill.args(["-s", signal, &child.id().to_string()]).status();
-        assert!(status.expect("kill").success());
-        child.wait().expect("its end");
-    }
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        for child in [self.brokerd.take(), self.execd.take()].into_iter().flatten() {
-            end(Some(child), "KILL");
+        for half in [Half::Front, Half::Root] {
+            self.kill(half);
         }
         if std::thread::panicking() {
             eprintln!(

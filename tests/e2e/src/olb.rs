@@ -53,6 +53,7 @@ impl Instance {
         let mut command = Command::new(self.path("bin/olb"));
         command.args(words).uid(uid).gid(uid).current_dir(self.work());
         command.env_clear().env("PATH", "/usr/bin:/bin").env("OLB_RUNTIME_DIR", self.runtime());
+        command.envs(self.olb_variables());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

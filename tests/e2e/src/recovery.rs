@@ -1,0 +1,216 @@
+//! What tests of crashes share: an instance whose halves die and come back, commands whose runs can
+//! be counted, and the rules that hold whatever happened.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use olb_lease::Outcome;
+use serde_json::Value;
+
+use crate::approver::Approver;
+use crate::exec_sock::ExecSock;
+use crate::instance::{Half, Instance, Options};
+use crate::olb::Ran;
+use crate::process::wait_until;
+use crate::scene::ROOMY;
+use crate::trail::{Fate, Trail};
+
+/// How soon a half that was started again has to serve: ten times what it may take.
+const SERVING: Duration = Duration::from_secs(10);
+
+/// The words of a command that leaves one line in `file` each time it runs.
+pub fn append(file: &Path) -> [String; 3] {
+    ["/bin/sh".into(), "-c".into(), format!("echo ran >> {}", file.display())]
+}
+
+/// How often the command that appends to `file` has run.
+pub fn lines(file: &Path) -> usize {
+    lines_of(file).len()
+}
+
+/// What commands have written into `file`.
+pub fn lines_of(file: &Path) -> Vec<String> {
+    fs::read_to_string(file).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+/// Times that were measured, for the record.
+#[derive(Debug, Default)]
+pub struct Figures(Vec<Duration>);
+
+impl Figures {
+    /// Adds one.
+    pub fn add(&mut self, time: Duration) {
+        self.0.push(time);
+    }
+
+    /// Least, median and greatest, in words.
+    pub fn show(&mut self, what: &str) -> String {
+        self.0.sort();
+        let ms = |at: usize| self.0.get(at).map_or(0, Duration::as_millis);
+        let count = self.0.len();
+        let (median, last) = (count / 2, count.saturating_sub(1));
+        format!("{what}: {count} times, {} / {} / {} ms", ms(0), ms(median), ms(last))
+    }
+}
+
+/// Random numbers that come again with the same seed (xorshift; nothing here is secret).
+#[derive(Debug)]
+pub struct Lottery(u64);
+
+impl Lottery {
+    /// From a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
+/// Both halves, a requester, an approver, and the time that starting again took.
+pub struct Recovery {
+    /// The broker.
+    pub instance: Instance,
+    /// An enrolled approver.
+    pub alice: Approver,
+    /// A requester's uid.
+    pub agent: u32,
+    /// exec.sock.
+    pub sock: ExecSock,
+    /// From the start of a half to its first answer.
+    pub served: Figures,
+    commands: usize,
+}
+
+impl Recovery {
+    /// Both halves running.
+    pub fn start() -> Self {
+        Self::with(Options::default())
+    }
+
+    /// Both halves running, with `options` but for the front's limits.
+    pub fn with(options: Options) -> Self {
+        Self::of(Instance::with(Options { brokerd: ROOMY.into(), ..options }))
+    }
+
+    /// Around an instance that runs, or is about to.
+    pub fn of(instance: Instance) -> Self {
+        let alice = instance.enrol(0);
+        let (agent, sock) = (instance.requester(0), ExecSock::of(&instance));
+        Self { instance, alice, agent, sock, served: Figures::default(), commands: 0 }
+    }
+
+    /// A command of its own, and the file that counts its runs.
+    pub fn command(&mut self) -> ([String; 3], PathBuf) {
+        self.commands += 1;
+        let file = self.instance.work().join(format!("ran-{}", self.commands));
+        (append(&file), file)
+    }
+
+    /// Starts `half` and waits for its first answer, which has to come at once.
+    pub fn revive(&mut self, half: Half) {
+        let begun = Instant::now();
+        self.instance.start_half(half);
+        match half {
+            Half::Root => drop(self.sock.info()),
+            Half::Front => drop(self.instance.olb(self.agent, &["status"])),
+        }
+        let took = begun.elapsed();
+        assert!(took < SERVING, "{half:?} served again only after {took:?}");
+        self.served.add(took);
+    }
+
+    /// `olb` as the agent; whatever happened to the broker, it says so in the documented way.
+    pub fn olb(&self, words: &[&str], command: &[String]) -> Ran {
+        let words: Vec<&str> =
+            words.iter().copied().chain(command.iter().map(String::as_str)).collect();
+        let ran = self.instance.olb(self.agent, &words);
+        check_answer(&ran);
+        ran
+    }
+
+    /// `olb` as the approver, likewise.
+    pub fn decide(&self, words: &[&str]) -> Ran {
+        let ran = self.instance.olb_as(&self.alice, words);
+        check_answer(&ran);
+        ran
+    }
+
+    /// What `olb status` says of a request.
+    pub fn status(&self, id: &str) -> Value {
+        self.olb(&["status", id, "--json"], &[]).expect(0).json()
+    }
+
+    /// The id of the agent's request for `command`, if the broker knows one.
+    pub fn find(&self, command: &[String]) -> Option<String> {
+        let all = self.olb(&["status", "--json"], &[]).expect(0).json();
+        let requests = all["requests"].as_array().expect("a list");
+        let same = |one: &&Value| {
+            let argv = one["argv"].as_array().expect("an argv");
+            argv.iter().map(|word| word.as_str().expect("text")).eq(command.iter())
+        };
+        requests.iter().rfind(same).map(|one| one["request_id"].as_str().expect("an id").into())
+    }
+
+    /// Does what is left to do for a request, as agent and approver would, until it is over.
+    pub fn complete(&self, id: &str, command: &[String]) -> Value {
+        let mut over = None;
+        wait_until("the request is over", || {
+            let request = self.status(id);
+            match request["state"].as_str().expect("a state") {
+                "pending" => drop(self.decide(&["approve", "--id", id])),
+                "approved" => drop(self.olb(&["exec", "--id", id, "--"], command)),
+                // What runs ends by itself, and the front learns of it by itself.
+                "executing" => {}
+                _ => over = Some(request),
+            }
+            over.is_some()
+        });
+        over.expect("the end")
+    }
+
+    /// What agent, operator, trail and the file of runs say about a request that is over has to be
+    /// one story; returns its end.
+    pub fn one_story(&self, request: &Value, file: &Path, trail: &Trail) -> String {
+        let id = request["request_id"].as_str().expect("an id");
+        let state = request["state"].as_str().expect("a state");
+        let (fate, runs) = (trail.fate(id), lines(file));
+        let approved = fate.approved;
+        let context = || format!("{id}: {request} {fate:?}, ran {runs} times");
+        match state {
+            "exited" => {
+                let outcome = Some(Outcome::Exited(0));
+                assert_eq!(fate, Fate { approved: true, burns: 1, outcome }, "{}", context());
+                assert_eq!(runs, 1, "{}", context());
+            }
+            "outcome_unknown" => {
+                let outcome = Some(Outcome::Unknown { may_be_running: true });
+                assert_eq!(fate, Fate { approved: true, burns: 1, outcome }, "{}", context());
+                assert_eq!(request["may_be_running"], true, "{}", context());
+                assert!(runs <= 1, "{}", context());
+            }
+            "expired" => {
+                assert_eq!(fate, Fate { approved, burns: 0, outcome: None }, "{}", context());
+                assert_eq!(request["reason"], "broker restarted", "{}", context());
+                assert_eq!(runs, 0, "{}", context());
+            }
+            _ => panic!("not an end that a crash explains: {}", context()),
+        }
+        state.to_owned()
+    }
+}
+
+/// The command ran, or one sentence says why not, with a code of the contract.
+fn check_answer(ran: &Ran) {
+    match ran.code {
+        0 => {}
+        69 | 70 | 75 | 77 => assert!(ran.stderr.starts_with("olb: "), "{ran:?}"),
+        _ => panic!("{ran:?}"),
+    }
+}
