@@ -6,6 +6,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use olb_lease::{Epoch, EpochReason, SigningKey, audience};
 use olb_ledger::{Ledger, LedgerError, Opened, Options};
@@ -23,6 +25,10 @@ use crate::counter::CounterFile;
 use crate::journal::Journal;
 use crate::keys::{self, KeyFileError};
 use crate::server::{Server, listen};
+
+/// What is in the way of a start is waited for so often and so long: two seconds.
+const PATIENCE_ATTEMPTS: u32 = 400;
+const PATIENCE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why the root half does not run.
 #[derive(Debug, Error)]
@@ -68,7 +74,7 @@ pub fn run(path: &Path) -> Result<(), StartError> {
     let stop = context("catch signals for", path, harden::termination_fd())?;
     let broker = Arc::new(open(config, own_uid)?);
     let socket = broker.config.runtime_dir.join("exec.sock");
-    let listener = listen(&socket, broker.config.front_uid);
+    let listener = patiently(|| listen(&socket, broker.config.front_uid));
     let listener = context("listen on", &socket, listener)?;
     let started = Server::start(Arc::clone(&broker), listener);
     let (server, ended) = context("serve", &socket, started)?;
@@ -85,7 +91,8 @@ pub fn run(path: &Path) -> Result<(), StartError> {
 
 fn open(config: Config, own_uid: u32) -> Result<Broker, StartError> {
     let lock_path = config.state_dir.join("execd.lock");
-    let lock = context("be the only one to lock", &lock_path, take_lock(&lock_path))?;
+    let lock = patiently(|| take_lock(&lock_path));
+    let lock = context("be the only root half that holds", &lock_path, lock)?;
     let (lease_key, audit_key) = keys::load_or_create(&config.state_dir, own_uid)?;
     let audit_public = audit_key.public().clone();
     let journal = Journal::default();
@@ -136,6 +143,23 @@ fn take_lock(path: &Path) -> io::Result<File> {
     let lock = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
     lock.try_lock()?;
     Ok(lock)
+}
+
+/// Tries again for a while what another process is in the way of. A root half that was killed while
+/// it started a command leaves a child that holds its descriptors until it becomes that command.
+fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let mut left = PATIENCE_ATTEMPTS;
+    loop {
+        match attempt() {
+            Err(error) if left > 0 && is_in_the_way(&error) => thread::sleep(PATIENCE_PAUSE),
+            result => return result,
+        }
+        left = left.saturating_sub(1);
+    }
+}
+
+fn is_in_the_way(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::AddrInUse)
 }
 
 fn open_run_groups(config: &Config) -> Result<Option<RunGroups>, StartError> {
@@ -189,4 +213,26 @@ fn wait_for_stop(stop: &OwnedFd) {
     let mut fds = [PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
     // An error would mean that signals cannot be waited for: stopping is the safe answer.
     poll(&mut fds, None).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dying_process_still_holds_is_waited_for_and_nothing_else_is() {
+        let held_for = |last: u32, kind: io::ErrorKind| {
+            let mut attempts = 0;
+            let result = patiently(|| {
+                attempts += 1;
+                if attempts < last { Err(io::Error::from(kind)) } else { Ok(()) }
+            });
+            (result.is_ok(), attempts)
+        };
+        assert_eq!(held_for(3, io::ErrorKind::WouldBlock), (true, 3));
+        assert_eq!(held_for(3, io::ErrorKind::AddrInUse), (true, 3));
+        assert_eq!(held_for(3, io::ErrorKind::PermissionDenied), (false, 1));
+        let forever = held_for(u32::MAX, io::ErrorKind::WouldBlock);
+        assert_eq!(forever, (false, PATIENCE_ATTEMPTS + 1));
+    }
 }
