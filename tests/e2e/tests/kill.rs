@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{RwLock, RwLockReadGuard};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use olb_e2e_tests::{
     ExecSock, Fate, Half, Lottery, Peers, Recovery, Reply, Trail, append, finished, lines, plan_for,
@@ -267,8 +267,7 @@ fn say(line: &str) {
 #[test]
 fn either_half_is_killed_at_random_and_nothing_runs_twice_or_is_lost() {
     let rounds = number_of("OLB_SOAK_ROUNDS").unwrap_or(200);
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    let seed = number_of("OLB_KILL_SEED").unwrap_or(since.as_secs());
+    let seed = number_of("OLB_KILL_SEED").unwrap_or_else(olb_sys::clock::unix_secs);
     let mut lottery = Lottery::new(seed);
     let shared = Shared {
         at: RwLock::new(Recovery::start()),
