@@ -135,6 +135,16 @@ impl Raw {
         Some(olb_wire::decode(&body).expect("a response"))
     }
 
+    /// The next answer; `None` at the end of the connection, in the middle of an answer too.
+    pub fn answer_or_end(&mut self) -> Option<Response> {
+        let mut prefix = [0; 4];
+        self.stream.read_exact(&mut prefix).ok()?;
+        let length = olb_wire::body_length(prefix, RESPONSE_BYTES_MAX).expect("a length");
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).ok()?;
+        Some(olb_wire::decode(&body).expect("a response"))
+    }
+
     /// The same connection, read as frames of the root half.
     pub fn into_client(self) -> Client {
         Client { socket: self.stream }
