@@ -284,6 +284,9 @@ pub(crate) struct EnrollArgs {
     /// What they may let commands run as: any, or uids separated by commas
     #[arg(long, default_value = "any")]
     pub(crate) run_as: String,
+    /// With which groups: any, or gids separated by commas [default: those of the --run-as accounts]
+    #[arg(long, value_name = "GIDS")]
+    pub(crate) run_as_groups: Option<String>,
     /// Longest life of a lease they approve, in seconds
     #[arg(long, default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub(crate) max_lease_secs: u32,

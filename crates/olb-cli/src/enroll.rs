@@ -1,5 +1,6 @@
 //! `olb keys enroll`: root lets one person, with one key, decide.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -76,6 +77,7 @@ fn enroll(args: &EnrollArgs) -> Result<Enrolled, Failure> {
     check_name(&name)?;
     check_list("--requesters", &args.requesters)?;
     check_list("--run-as", &args.run_as)?;
+    let groups = run_as_groups(args)?;
     if requesters_beside(&dir).contains(&account.uid) {
         return Err(Failure::refused(
             "self_approval",
@@ -95,7 +97,7 @@ fn enroll(args: &EnrollArgs) -> Result<Enrolled, Failure> {
     })?;
     check_key_is_new(&dir, &name, &key)?;
     let path = dir.join(format!("{name}.conf"));
-    replace(&path, &file(args, &name, account.uid, &key)).map_err(|error| {
+    replace(&path, &file(args, &name, account.uid, &key, &groups)).map_err(|error| {
         let shown = safe(path.as_os_str().as_encoded_bytes());
         Failure::usage(format!(
             "{shown} cannot be written ({error}); create its folder, owned by root"
@@ -176,10 +178,31 @@ fn check_key_is_new(dir: &Path, name: &str, key: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn file(args: &EnrollArgs, name: &str, uid: u32, key: &str) -> String {
+/// The groups that commands may have: as given, or those of the accounts they may run as.
+fn run_as_groups(args: &EnrollArgs) -> Result<String, Failure> {
+    if let Some(given) = &args.run_as_groups {
+        check_list("--run-as-groups", given)?;
+        return Ok(given.clone());
+    }
+    if args.run_as == "any" {
+        return Ok("any".into());
+    }
+    let mut groups = BTreeSet::new();
+    for uid in args.run_as.split(',').filter_map(|uid| uid.trim().parse().ok()) {
+        let account = user_by_uid(uid).ok().flatten().ok_or_else(|| {
+            Failure::usage(format!("there is no account with uid {uid}; give --run-as-groups too"))
+        })?;
+        groups.insert(account.gid);
+        groups.extend(account.groups);
+    }
+    let groups: Vec<String> = groups.iter().map(u32::to_string).collect();
+    Ok(groups.join(","))
+}
+
+fn file(args: &EnrollArgs, name: &str, uid: u32, key: &str, groups: &str) -> String {
     format!(
         "name = {name}\nuid = {uid}\nkey = {key}\nrequesters = {}\nrun_as = {}\n\
-         max_lease_secs = {}\nmax_approvals_per_hour = {}\nnot_after = {}\nsecond = none\n",
+         run_as_groups = {groups}\nmax_lease_secs = {}\nmax_approvals_per_hour = {}\nnot_after = {}\nsecond = none\n",
         args.requesters,
         args.run_as,
         args.max_lease_secs,
@@ -244,6 +267,7 @@ mod tests {
             key: Some(key()),
             requesters: "any".into(),
             run_as: "0,33".into(),
+            run_as_groups: Some("0,33".into()),
             max_lease_secs: 900,
             max_approvals_per_hour: 60,
             not_after: 0,
@@ -258,7 +282,7 @@ mod tests {
 
     #[test]
     fn the_file_has_every_key_in_the_documented_form() {
-        let text = file(&args(Path::new("/x")), "alice", 1000, &key());
+        let text = file(&args(Path::new("/x")), "alice", 1000, &key(), "0,33");
         let fields: Vec<_> = text.lines().map(|line| line.split(" = ").next().unwrap()).collect();
         let want = [
             "name",
@@ -266,6 +290,7 @@ mod tests {
             "key",
             "requesters",
             "run_as",
+            "run_as_groups",
             "max_lease_secs",
             "max_approvals_per_hour",
             "not_after",

@@ -152,7 +152,7 @@ impl Instance {
         let key = keys::own(Some(&self.operator_key()))?.public;
         let text = format!(
             "name = {name}\nuid = {uid}\nkey = {key}\nrequesters = any\nrun_as = any\n\
-             max_lease_secs = 900\nmax_approvals_per_hour = 3600\nnot_after = 0\nsecond = none\n"
+             run_as_groups = any\n             max_lease_secs = 900\nmax_approvals_per_hour = 3600\nnot_after = 0\nsecond = none\n"
         );
         let file = self.approvers_dir().join(format!("{name}.conf"));
         write_new_private(&file, text.as_bytes(), 0o600)

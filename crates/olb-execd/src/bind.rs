@@ -36,7 +36,7 @@ pub fn bind(broker: &Broker, plan: &Plan) -> Result<Bound, Refusal> {
     let cwd = open_cwd(plan)?;
     let trusted = broker.trusted_uids();
     check_executable(plan, &trusted)?;
-    check_interpreters(&plan.executable.path, &trusted)?;
+    check_interpreters(&cwd, &plan.executable.path, &trusted)?;
     for word in plan.argv.iter().skip(1) {
         check_operand(&cwd, word, &trusted)?;
     }
@@ -45,10 +45,7 @@ pub fn bind(broker: &Broker, plan: &Plan) -> Result<Bound, Refusal> {
 
 /// What can be judged from the plan and the configuration alone.
 fn check_plan(broker: &Broker, plan: &Plan) -> Result<(), Refusal> {
-    if plan.audience != broker.audience || plan.host != broker.config.host {
-        let text = "the request was made for another broker; ask again";
-        return Err(Refusal::new(Reason::WrongAudience, text));
-    }
+    check_broker(broker, plan)?;
     if plan.typed_argv != plan.argv {
         let text = "the arguments to run are not the arguments that were typed";
         return Err(Refusal::new(Reason::Mismatch, text));
@@ -56,15 +53,27 @@ fn check_plan(broker: &Broker, plan: &Plan) -> Result<(), Refusal> {
     environment::check(plan).map_err(|error| {
         Refusal::new(Reason::Unsupported, format!("the environment is refused: {error}"))
     })?;
+    if !broker.has_boundary() && plan.run_as.uid != broker.own_uid {
+        let text = "this broker does not run as root, so it can run commands only as its own user";
+        return Err(Refusal::new(Reason::Unsupported, text));
+    }
+    Ok(())
+}
+
+/// Whether the plan is for this broker, by somebody who may ask it.
+///
+/// # Errors
+/// It is not.
+pub fn check_broker(broker: &Broker, plan: &Plan) -> Result<(), Refusal> {
+    if plan.audience != broker.audience || plan.host != broker.config.host {
+        let text = "the request was made for another broker; ask again";
+        return Err(Refusal::new(Reason::WrongAudience, text));
+    }
     let requester = plan.requester_uid;
     let listed = broker.may_request(requester) && !(broker.has_boundary() && requester == 0);
     if !listed {
         let text = format!("uid {requester} is not on the list of requesters (execd.conf)");
         return Err(Refusal::new(Reason::NotListed, text));
-    }
-    if !broker.has_boundary() && plan.run_as.uid != broker.own_uid {
-        let text = "this broker does not run as root, so it can run commands only as its own user";
-        return Err(Refusal::new(Reason::Unsupported, text));
     }
     Ok(())
 }
@@ -124,16 +133,24 @@ fn require_unchangeable(path: &Path, trusted: &[u32]) -> Result<(), Refusal> {
 }
 
 /// A script is only as unchangeable as the program that its first line names.
-fn check_interpreters(executable: &[u8], trusted: &[u32]) -> Result<(), Refusal> {
+///
+/// The kernel follows the links of that name when it starts the script, so every one of them
+/// counts, not only the file at the end.
+fn check_interpreters(cwd: &Directory, executable: &[u8], trusted: &[u32]) -> Result<(), Refusal> {
     let mut path = PathBuf::from(OsStr::from_bytes(executable));
     for _ in 0..INTERPRETERS_MAX {
         let Some(interpreter) = interpreter_of(&path)? else {
             return Ok(());
         };
-        path = path::canonicalize(&interpreter).map_err(|error| {
-            let name = shown(interpreter.as_os_str().as_bytes());
-            cannot_bind(format!("the script's interpreter {name} cannot be bound: {error}"))
-        })?;
+        let name = interpreter.as_os_str().as_bytes();
+        let found = check_word(cwd.fd.as_fd(), name, trusted);
+        path = path::canonicalize(&interpreter)
+            .ok()
+            .filter(|_| found == Operand::Harmless)
+            .ok_or_else(|| {
+                let text = "cannot be bound: somebody other than root can change where it leads";
+                cannot_bind(format!("the script's interpreter {} {text}", shown(name)))
+            })?;
         require_unchangeable(&path, trusted)?;
     }
     Err(cannot_bind(format!("{} has too many interpreters", shown(executable))))

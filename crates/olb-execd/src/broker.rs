@@ -1,6 +1,6 @@
 //! What every operation of the root half works with.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use std::collections::BTreeMap;
@@ -38,6 +38,8 @@ pub struct Broker {
     pub journal: Journal,
     /// What runs at the moment.
     pub slots: Slots,
+    /// Set when the process is to end: no new work is taken.
+    pub stopping: AtomicBool,
 }
 
 impl Broker {
@@ -45,6 +47,12 @@ impl Broker {
     #[must_use]
     pub fn has_boundary(&self) -> bool {
         self.own_uid == 0
+    }
+
+    /// Whether the process is to end as soon as what runs has ended.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
     }
 
     /// The users whose files count as unchangeable by others: root, and without a boundary the one

@@ -31,14 +31,25 @@ impl RunGroups {
     /// # Errors
     /// It is not one.
     pub fn open(parent: &Path) -> io::Result<Self> {
-        File::open(parent.join("cgroup.procs"))?;
+        // Only version 2 has this file.
+        File::open(parent.join("cgroup.controllers"))?;
         OpenOptions::new().write(true).open(parent.join("cgroup.procs"))?;
         Ok(Self { parent: parent.to_owned() })
     }
 
-    /// Ends every process of runs that an earlier process of ours left behind. True if none is left.
+    /// Ends every process of runs that an earlier process of ours left behind. True if none is left:
+    /// not if the earlier process may have run commands outside of these cgroups, which a file in
+    /// `state_dir` tells.
     #[must_use]
-    pub fn end_leftovers(&self) -> bool {
+    pub fn end_leftovers(&self, state_dir: &Path) -> bool {
+        let parent = self.parent.as_os_str().as_encoded_bytes();
+        let marker = state_dir.join("cgroup_parent");
+        let held_all = fs::read(&marker).is_ok_and(|held| held == parent);
+        let ended = self.end_all();
+        fs::write(&marker, parent).is_ok() && held_all && ended
+    }
+
+    fn end_all(&self) -> bool {
         let Ok(entries) = fs::read_dir(&self.parent) else {
             return false;
         };

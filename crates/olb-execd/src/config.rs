@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use olb_ledger::TAIL_BYTES_MAX;
 use olb_sys::file::{TrustedFileError, read_trusted};
 use thiserror::Error;
 
@@ -118,6 +119,9 @@ impl Config {
             },
         };
         lines.end()?;
+        if config.limits.tail_bytes as usize > TAIL_BYTES_MAX {
+            return Err(LineError::Value { key: "tail_bytes", wants: "at most 16384" });
+        }
         Ok(config)
     }
 

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use olb_exec_api::{Recorded, Refusal, Status, reply};
-use olb_sys::socket::send_datagram;
+use olb_sys::socket::{send_datagram, set_nonblocking};
 
 /// A connection on exec.sock whose request was read.
 #[derive(Debug)]
@@ -15,13 +15,9 @@ impl Connection {
     /// Takes the accepted socket.
     #[must_use]
     pub fn new(socket: OwnedFd) -> Self {
+        // A front that does not read its replies keeps nobody waiting. This cannot fail on a socket.
+        set_nonblocking(socket.as_fd(), true).ok();
         Self { socket }
-    }
-
-    /// The accepted socket.
-    #[must_use]
-    pub fn socket(&self) -> &OwnedFd {
-        &self.socket
     }
 
     /// DECIDE or READ is done.

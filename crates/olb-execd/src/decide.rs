@@ -12,7 +12,7 @@ use olb_sys::clock::{boottime_ms, unix_secs};
 use olb_sys::crash::crash_point;
 use olb_sys::peer::stream_peer;
 
-use crate::bind::bind;
+use crate::bind::{bind, check_broker};
 use crate::broker::Broker;
 use crate::enrolment::Enrolled;
 use crate::keys::random;
@@ -39,11 +39,22 @@ pub fn decide(
     }
     let plan = Plan::decode(plan_bytes)
         .map_err(|error| Refusal::new(Reason::Malformed, error.to_string()))?;
-    check_approver(broker, &enrolled, &plan, approver)?;
-    check_freshness(broker, verdict.claims(), now)?;
+    let checked = check_approver(broker, &enrolled, &plan, approver)
+        .and_then(|()| check_freshness(broker, verdict.claims(), now))
+        .and_then(|()| enrolled.permits_requester(plan.requester_uid))
+        .and_then(|()| check_broker(broker, &plan));
+    if let Err(refusal) = checked {
+        // A good signature under a bad verdict: the sign of a stolen key, or of a front that lies.
+        broker.journal.warn(&format!(
+            "a verdict signed with the key of {} is refused: {}",
+            enrolled.name,
+            refusal.reason.name()
+        ));
+        return Err(refusal);
+    }
     let lease = match verdict.claims().kind {
         VerdictKind::Approve => {
-            check_permitted(&enrolled, &plan)?;
+            enrolled.permits_target(&plan.run_as)?;
             bind(broker, &plan)?;
             Some(mint(broker, &verdict, &enrolled, &plan, digest, now)?)
         }
@@ -129,22 +140,6 @@ fn check_freshness(broker: &Broker, claims: &VerdictClaims, now: u64) -> Result<
     }
     if u64::from(claims.expires_at) <= now {
         return stale("the verdict has expired; decide again");
-    }
-    Ok(())
-}
-
-fn check_permitted(enrolled: &Enrolled, plan: &Plan) -> Result<(), Refusal> {
-    let outside =
-        |list: &Option<Vec<u32>>, uid: u32| list.as_ref().is_some_and(|list| !list.contains(&uid));
-    let refused = |what: &str, uid: u32| {
-        let text = format!("the key of {} may not approve {what} uid {uid}", enrolled.name);
-        Err(Refusal::new(Reason::NotPermitted, text))
-    };
-    if outside(&enrolled.requesters, plan.requester_uid) {
-        return refused("requests of", plan.requester_uid);
-    }
-    if outside(&enrolled.run_as, plan.run_as.uid) {
-        return refused("commands as", plan.run_as.uid);
     }
     Ok(())
 }

@@ -5,7 +5,8 @@
 
 use std::path::Path;
 
-use olb_lease::{Approver, Kid, PublicKey};
+use olb_exec_api::{Reason, Refusal};
+use olb_lease::{Approver, Kid, PublicKey, RunAs};
 use olb_sys::file::{TrustedFileError, read_trusted};
 use thiserror::Error;
 
@@ -51,6 +52,8 @@ pub struct Enrolled {
     pub requesters: Option<Vec<u32>>,
     /// Target uids this key may approve; `None` is any.
     pub run_as: Option<Vec<u32>>,
+    /// Target groups, primary and supplementary, this key may approve; `None` is any.
+    pub run_as_groups: Option<Vec<u32>>,
     /// The longest lease, in seconds.
     pub max_lease_secs: u32,
     /// Approvals in any 3600 seconds.
@@ -68,6 +71,7 @@ impl Enrolled {
             key: PublicKey::from_hex(&lines.text("key")?)?,
             requesters: lines.any_or_uids("requesters")?,
             run_as: lines.any_or_uids("run_as")?,
+            run_as_groups: lines.any_or_uids("run_as_groups")?,
             max_lease_secs: lines.number("max_lease_secs")?,
             max_approvals_per_hour: lines.number("max_approvals_per_hour")?,
             not_after: lines.number("not_after")?,
@@ -83,6 +87,33 @@ impl Enrolled {
             return Err(EnrolmentError::Name);
         }
         Ok(enrolled)
+    }
+
+    /// Whether the key may decide on requests like this one at all.
+    ///
+    /// # Errors
+    /// The requester is not among those it is limited to.
+    pub fn permits_requester(&self, uid: u32) -> Result<(), Refusal> {
+        self.permit(&self.requesters, uid, "decide on requests of uid")
+    }
+
+    /// Whether the key may approve commands for this account.
+    ///
+    /// # Errors
+    /// The account, or one of its groups, is not among those it is limited to.
+    pub fn permits_target(&self, run_as: &RunAs) -> Result<(), Refusal> {
+        self.permit(&self.run_as, run_as.uid, "approve commands as uid")?;
+        let mut groups = run_as.groups.iter().chain([&run_as.gid]);
+        groups
+            .try_for_each(|gid| self.permit(&self.run_as_groups, *gid, "approve commands with gid"))
+    }
+
+    fn permit(&self, list: &Option<Vec<u32>>, id: u32, what: &str) -> Result<(), Refusal> {
+        if list.as_ref().is_none_or(|list| list.contains(&id)) {
+            return Ok(());
+        }
+        let text = format!("the key of {} may not {what} {id}", self.name);
+        Err(Refusal::new(Reason::NotPermitted, text))
     }
 
     /// Whether the key is in force at `now`, in seconds since the Unix epoch.
@@ -136,7 +167,7 @@ mod tests {
     fn file(second: &str) -> String {
         let key = SigningKey::<Approver>::from_seed(&[3; 32].into()).unwrap();
         format!(
-            "name = alice\nuid = 1000\nkey = {}\nrequesters = any\nrun_as = 0\n\
+            "name = alice\nuid = 1000\nkey = {}\nrequesters = any\nrun_as = 0\nrun_as_groups = any\n\
              max_lease_secs = 900\nmax_approvals_per_hour = 60\nnot_after = 5\nsecond = {second}\n",
             key.public().hex()
         )

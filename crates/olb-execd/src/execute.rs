@@ -1,6 +1,7 @@
 //! EXECUTE: verify everything, burn, and only then run; report to the client and to the front.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Duration;
 
 use olb_exec_api::{ClientFrame, Reason, Refusal};
 use olb_lease::{Cti, Plan, PlanDigest, VerifiedLease, sha256};
@@ -10,12 +11,12 @@ use olb_sys::crash::crash_point;
 use olb_sys::memfd::{read_all_at_most, sealed_memfd};
 use olb_sys::socket::send_now;
 
-use crate::bind::{Bound, bind};
+use crate::bind::bind;
 use crate::broker::{Broker, Slot};
 use crate::cgroup::RunGroup;
 use crate::connection::Connection;
 use crate::decide::to_recorded;
-use crate::run::{Command, Run, run};
+use crate::run::{Command, run};
 use crate::verify;
 
 /// Attempts to record an outcome; the ledger re-opens itself between them.
@@ -24,10 +25,7 @@ const FINISH_ATTEMPTS: u32 = 3;
 /// A lease that may be burned, with everything its run needs.
 struct Ready<'a> {
     lease: VerifiedLease,
-    plan: Plan,
-    bound: Bound,
-    stdin: Option<OwnedFd>,
-    group: Option<RunGroup>,
+    command: Command,
     slot: Slot<'a>,
 }
 
@@ -36,6 +34,9 @@ struct Refused {
     refusal: Box<Refusal>,
     about: Option<(PlanDigest, Cti)>,
 }
+
+/// Before the next attempts to record an outcome that the ledger did not take.
+const FINISH_PAUSE: Duration = Duration::from_secs(2);
 
 /// Serves one EXECUTE from verification to receipt.
 pub fn execute(
@@ -48,24 +49,26 @@ pub fn execute(
 ) {
     let started = prepare(broker, lease, plan, client, stdin).and_then(|ready| {
         let about = Some((ready.lease.claims().plan, ready.lease.claims().cti));
-        let Ready { lease, plan, bound, stdin, group, slot } = ready;
+        let Ready { lease, command, slot } = ready;
         let check = BurnCheck { now: unix_secs(), boot_now_ms: boottime_ms(), epoch: broker.epoch };
         crash_point("execute-before-burn");
         let burned = broker
             .ledger
             .burn(lease, check)
             .map_err(|error| Refused { refusal: Box::new(burn_refusal(broker, error)), about })?;
-        Ok((burned, Command { plan, bound, stdin, group }, slot))
+        Ok((burned, command, slot))
     });
     match started {
         Ok((burned, command, slot)) => {
             crash_point("execute-after-burn");
             front.burned();
             crash_point("execute-after-burned-reply");
-            let ended = run(broker, &command, client);
+            let (finish, group) = run(broker, command, client);
             drop(slot);
             crash_point("finish-before-record");
-            report(broker, front, client, burned, ended);
+            report(broker, front, client, burned, &finish);
+            // After everybody was told: ending what was left behind may take its time.
+            drop(group);
         }
         Err(refused) => refuse(broker, front, client, &refused),
     }
@@ -91,24 +94,26 @@ fn prepare<'a>(
         if issued.as_ref().is_some_and(|row| row.burned) {
             return Err(already_burned(broker, claims.plan));
         }
-        verify::standing(broker, claims, issued, unix_secs())?;
+        verify::standing(broker, claims, &plan, issued, unix_secs())?;
+        // First the room, then what could take long on a strange file system.
+        let slot = take_slot(broker, plan.requester_uid)?;
         let bound = bind(broker, &plan)?;
         let stdin = bound_stdin(&plan, stdin)?;
-        let limits = &broker.config.limits;
-        let uid = plan.requester_uid;
-        let slot = broker.slots.take(uid, limits.executions, limits.executions_per_uid);
-        let slot = slot.ok_or_else(|| {
-            let text = "too many commands run at the moment; try again when one has ended";
-            Refusal::new(Reason::Busy, text)
-        })?;
-        Ok((plan, bound, stdin, run_group(broker, claims.plan)?, slot))
+        let group = run_group(broker, claims.plan)?;
+        Ok((Command::prepare(broker, plan, bound, stdin, group)?, slot))
     };
     match parts() {
-        Ok((plan, bound, stdin, group, slot)) => {
-            Ok(Ready { lease, plan, bound, stdin, group, slot })
-        }
+        Ok((command, slot)) => Ok(Ready { lease, command, slot }),
         Err(refusal) => Err(Refused { refusal: Box::new(refusal), about }),
     }
+}
+
+fn take_slot(broker: &Broker, uid: u32) -> Result<Slot<'_>, Refusal> {
+    let limits = &broker.config.limits;
+    broker.slots.take(uid, limits.executions, limits.executions_per_uid).ok_or_else(|| {
+        let text = "too many commands run at the moment; try again when one has ended";
+        Refusal::new(Reason::Busy, text)
+    })
 }
 
 /// A lease that is burned already is answered with what is recorded before anything else is looked
@@ -182,35 +187,54 @@ fn refuse(broker: &Broker, front: &Connection, client: &OwnedFd, refused: &Refus
         // Whether the refusal could be recorded changes nothing about it.
         broker.ledger.refuse(plan, cti, refusal.reason.name(), unix_secs()).ok();
     }
-    tell(client, &ClientFrame::Refused(Refusal::clone(refusal)));
+    // Only a requester's own socket is written to: what else the front may have passed is none of
+    // our business.
+    if verify::is_requester(broker, client) {
+        tell(client, &ClientFrame::Refused(Refusal::clone(refusal)));
+    }
     front.refused(refusal);
 }
 
 /// Makes the outcome durable, then tells the client and the front.
-fn report(broker: &Broker, front: &Connection, client: &OwnedFd, burned: BurnedLease, run: Run) {
-    let plan = burned.claims().plan;
-    match record(broker, burned, &run.finish) {
+fn report(
+    broker: &Broker,
+    front: &Connection,
+    client: &OwnedFd,
+    burned: BurnedLease,
+    finish: &Finish,
+) {
+    match record(broker, burned, finish) {
         Ok(receipt) => {
             crash_point("finish-after-record");
             tell(client, &ClientFrame::Outcome { receipt: receipt.clone() });
             crash_point("finish-after-client-told");
             front.outcome(&to_recorded(Recorded {
                 receipt,
-                stdout_tail: run.finish.stdout_tail,
-                stderr_tail: run.finish.stderr_tail,
+                stdout_tail: finish.stdout_tail.clone(),
+                stderr_tail: finish.stderr_tail.clone(),
             }));
         }
         Err(error) => {
-            broker.journal.note(&format!(
-                "the outcome of {} is not recorded: {}",
-                plan.request_id(),
-                error.error
-            ));
             let text = "the command ran, but its outcome could not be recorded; tell the \
                         administrator";
             let refusal = Refusal::new(Reason::OutcomeUnknown, text);
             tell(client, &ClientFrame::Refused(refusal.clone()));
             front.refused(&refusal);
+            record_late(broker, error, finish);
+        }
+    }
+}
+
+/// An outcome is not given up while this process lives: the disk may get room again. At a stop it
+/// is, and the next start records that the outcome is not known.
+fn record_late(broker: &Broker, mut failed: FinishError, finish: &Finish) {
+    let id = failed.lease.claims().plan.request_id();
+    while !broker.is_stopping() {
+        broker.journal.warn(&format!("the outcome of {id} is not recorded: {}", failed.error));
+        std::thread::sleep(FINISH_PAUSE);
+        match broker.ledger.finish(*failed.lease, finish.clone()) {
+            Ok(_) => return broker.journal.note(&format!("the outcome of {id} is recorded now")),
+            Err(error) => failed = error,
         }
     }
 }

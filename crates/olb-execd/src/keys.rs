@@ -82,7 +82,11 @@ fn create(path: &Path) -> Result<(), KeyFileError> {
         }
     }
     text.push(b'\n');
-    write_new_private(path, &text, 0o400)
+    // Complete or not there at all, also after a power cut.
+    let draft = path.with_extension("new");
+    std::fs::remove_file(&draft).ok();
+    write_new_private(&draft, &text, 0o400)
+        .and_then(|()| std::fs::rename(&draft, path))
         .map_err(|source| KeyFileError::Create { path: path.display().to_string(), source })
 }
 

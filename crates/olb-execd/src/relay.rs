@@ -8,6 +8,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use olb_lease::{Digest, StreamSummary};
 use olb_sys::pipe::{read_now, tee_now};
+use olb_sys::poll::{PollFd, PollFlags, poll};
 use olb_sys::socket::{queued_bytes, set_nonblocking};
 use sha2::{Digest as _, Sha256};
 
@@ -109,7 +110,14 @@ impl Stream {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait = if self.queued() == 0 { Wait::Source } else { Wait::Sink };
+                    if self.queued() > 0 {
+                        self.wait = Wait::Sink;
+                    } else if is_hung_up(ends.source.as_fd()) {
+                        // At its end, which tee does not tell while the client's pipe is full.
+                        return self.close();
+                    } else {
+                        self.wait = Wait::Source;
+                    }
                     return;
                 }
                 Err(_) => return self.close(),
@@ -139,6 +147,15 @@ impl Stream {
         let sha256 = Digest(self.hash.finalize().into());
         (StreamSummary { bytes: self.bytes, sha256 }, self.tail)
     }
+}
+
+/// Whether nobody can write to this pipe any more.
+fn is_hung_up(source: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(source, PollFlags::empty())];
+    let polled = poll(&mut fds, Some(0));
+    let hung_up =
+        |fd: &PollFd<'_>| fd.revents().is_some_and(|events| events.contains(PollFlags::POLLHUP));
+    polled.is_ok() && fds.first().is_some_and(hung_up)
 }
 
 /// Appends `bytes` and keeps the last `max` of all.
@@ -186,6 +203,25 @@ mod tests {
             (&b"hello\n"[..], 6, &b"lo\n"[..])
         );
         assert_eq!(summary.sha256.0, olb_lease::sha256(b"hello\n"));
+    }
+
+    #[test]
+    fn a_stream_at_its_end_is_closed_even_while_the_client_has_no_room() {
+        let (source, writer) = pipe().unwrap();
+        let (reader, sink) = pipe().unwrap();
+        let mut stream = Stream::open(source, sink, 0).unwrap();
+        let mut writer = std::fs::File::from(writer);
+        let mut chunk = vec![0; CHUNK_BYTES];
+        // One write a slot: 16 of them fill a pipe of 64 KiB whatever their length.
+        for _ in 0..16 {
+            writer.write_all(&[7; 4096]).unwrap();
+            stream.pump(&mut chunk);
+        }
+        assert!(stream.interest().is_some());
+        drop(writer);
+        stream.pump(&mut chunk);
+        assert!(stream.interest().is_none(), "else it would be polled for ever, and be ready");
+        drop(reader);
     }
 
     #[test]

@@ -4,13 +4,15 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use olb_exec_api::{DATAGRAM_BYTES_MAX, Op, Reason, Refusal, split_request};
 use olb_sys::peer::seqpacket_peer;
+use olb_sys::poll::{PollFd, PollFlags, poll};
 use olb_sys::socket::{accept, recv_datagram};
 
 use crate::broker::Broker;
@@ -26,12 +28,26 @@ const STACK_BYTES: usize = 256 * 1024;
 /// The most descriptors that a request may carry: a client's socket and its standard input.
 const FDS_MAX: usize = 2;
 
+/// A front sends its datagram right after it has connected; one that does not is cut off after
+/// this, in milliseconds.
+const REQUEST_MS: u32 = 5000;
+/// Before another attempt where the kernel has no descriptor or memory for a connection.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// The workers and what they share.
 pub struct Server {
     broker: Arc<Broker>,
     listener: OwnedFd,
-    idle: AtomicU32,
-    workers: AtomicU32,
+    counts: Mutex<Counts>,
+}
+
+/// How many workers there are.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Waiting for a connection.
+    idle: u32,
+    /// In all.
+    workers: u32,
 }
 
 impl Server {
@@ -43,53 +59,87 @@ impl Server {
         broker: Arc<Broker>,
         listener: OwnedFd,
     ) -> std::io::Result<(Arc<Self>, Receiver<()>)> {
-        let counts = (AtomicU32::new(0), AtomicU32::new(0));
-        let server = Arc::new(Self { broker, listener, idle: counts.0, workers: counts.1 });
+        let counts = Mutex::default();
+        let server = Arc::new(Self { broker, listener, counts });
         let (alive, ended) = channel();
-        server.hire(&alive)?;
+        server.hire(&mut server.counts(), &alive)?;
         Ok((server, ended))
     }
 
     /// Takes no further connection. What runs, runs on.
     pub fn stop_accepting(&self) {
+        self.broker.stopping.store(true, Ordering::SeqCst);
         if let Ok(listener) = self.listener.try_clone() {
             // The name of the type is the only thing about it that says "stream".
             UnixStream::from(listener).shutdown(Shutdown::Both).ok();
         }
     }
 
-    fn hire(self: &Arc<Self>, alive: &Sender<()>) -> std::io::Result<()> {
-        let (server, alive) = (Arc::clone(self), alive.clone());
-        self.idle.fetch_add(1, Ordering::SeqCst);
-        self.workers.fetch_add(1, Ordering::SeqCst);
-        let worker = thread::Builder::new().stack_size(STACK_BYTES);
-        let spawned = worker.spawn(move || server.work(&alive));
-        if spawned.is_err() {
-            self.idle.fetch_sub(1, Ordering::SeqCst);
-            self.workers.fetch_sub(1, Ordering::SeqCst);
-        }
-        spawned.map(drop)
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One worker: whoever takes the last connection that somebody was waiting for hires the next
-    /// worker first, so that a long run never keeps others waiting.
+    fn hire(self: &Arc<Self>, counts: &mut Counts, alive: &Sender<()>) -> std::io::Result<()> {
+        let (server, alive) = (Arc::clone(self), alive.clone());
+        let worker = thread::Builder::new().stack_size(STACK_BYTES);
+        worker.spawn(move || server.work(&alive))?;
+        counts.idle = counts.idle.saturating_add(1);
+        counts.workers = counts.workers.saturating_add(1);
+        Ok(())
+    }
+
+    /// One worker, from its first connection to its last.
     fn work(self: &Arc<Self>, alive: &Sender<()>) {
-        while let Ok(socket) = accept(&self.listener) {
-            let was_idle = self.idle.fetch_sub(1, Ordering::SeqCst);
-            let limit = self.broker.config.limits.connections;
-            if was_idle == 1
-                && self.workers.load(Ordering::SeqCst) < limit
-                && let Err(error) = self.hire(alive)
-            {
-                self.broker.journal.warn(&format!("cannot start a worker: {error}"));
+        while let Some(socket) = self.next_connection() {
+            if self.leave_somebody_waiting(alive) {
+                self.serve(socket);
+            } else {
+                let text = "too much is asked of the broker at the moment; try again";
+                Connection::new(socket).refused(&Refusal::new(Reason::Busy, text));
             }
-            self.serve(socket);
-            if self.idle.fetch_add(1, Ordering::SeqCst) >= IDLE_WORKERS {
-                break;
+            let mut counts = self.counts();
+            if counts.idle >= IDLE_WORKERS {
+                counts.workers = counts.workers.saturating_sub(1);
+                return;
+            }
+            counts.idle = counts.idle.saturating_add(1);
+        }
+    }
+
+    /// `None` once no connection is to be taken any more. Whatever else goes wrong passes.
+    fn next_connection(&self) -> Option<OwnedFd> {
+        loop {
+            let accepted = accept(&self.listener);
+            if self.broker.is_stopping() {
+                return None;
+            }
+            match accepted {
+                Ok(socket) => return Some(socket),
+                Err(error) => {
+                    self.broker.journal.warn(&format!("cannot take a connection: {error}"));
+                    thread::sleep(PAUSE);
+                }
             }
         }
-        self.idle.fetch_sub(1, Ordering::SeqCst);
-        self.workers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Called with a connection in hand: sees to it that another worker waits for the next one, so
+    /// that a long run never keeps others waiting. False if there can be none; then this worker
+    /// has to go back to waiting at once.
+    fn leave_somebody_waiting(self: &Arc<Self>, alive: &Sender<()>) -> bool {
+        let mut counts = self.counts();
+        counts.idle = counts.idle.saturating_sub(1);
+        if counts.idle > 0 {
+            return true;
+        }
+        if counts.workers >= self.broker.config.limits.connections {
+            return false;
+        }
+        let hired = self.hire(&mut counts, alive);
+        if let Err(error) = &hired {
+            self.broker.journal.warn(&format!("cannot start a worker: {error}"));
+        }
+        hired.is_ok()
     }
 
     fn serve(&self, socket: OwnedFd) {
@@ -97,6 +147,11 @@ impl Server {
         let allowed = |uid: u32| uid == broker.config.front_uid || uid == broker.own_uid;
         if !seqpacket_peer(&socket).is_ok_and(|peer| allowed(peer.uid)) {
             broker.journal.count(Reason::NotListed);
+            return;
+        }
+        let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        if !poll(&mut fds, Some(REQUEST_MS)).is_ok_and(|ready| ready > 0) {
+            broker.journal.count(Reason::Malformed);
             return;
         }
         let Ok(datagram) = recv_datagram(socket.as_fd(), DATAGRAM_BYTES_MAX, FDS_MAX) else {
@@ -119,6 +174,10 @@ impl Server {
         let broker = &*self.broker;
         let malformed = |text: &str| Refusal::new(Reason::Malformed, text);
         let (op, a, b) = split_request(datagram).map_err(|error| malformed(&error.to_string()))?;
+        if op != Op::Read && broker.is_stopping() {
+            let text = "the broker is stopping; try again when it is back";
+            return Err(Refusal::new(Reason::Unavailable, text));
+        }
         let mut fds = fds.into_iter();
         match (op, fds.next(), fds.next()) {
             (Op::Decide, Some(approver), None) => {
@@ -134,8 +193,7 @@ impl Server {
     }
 }
 
-/// Says whether `path` may be bound: whatever is there already has to be a socket that nobody
-/// serves, which [`olb_sys::socket::listen_seqpacket`] checks.
+/// Binds exec.sock, for the front alone to connect to.
 ///
 /// # Errors
 /// It cannot be bound.

@@ -3,9 +3,10 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
@@ -69,7 +70,11 @@ pub fn run(path: &Path) -> Result<(), StartError> {
     context("harden", Path::new("this process"), harden::no_dumps())?;
     harden::private_umask();
     let config = Config::read(path, own_uid)?;
-    require_identity_uid_map(&config.requesters)?;
+    let uids = [config.requesters.as_slice(), &[config.front_uid, own_uid]].concat();
+    require_identity_uid_map(&uids)?;
+    for dir in [&config.state_dir, &config.runtime_dir, &config.approvers_dir] {
+        check_dir(dir, own_uid)?;
+    }
     harden::raise_nofile().ok();
     let stop = context("catch signals for", path, harden::termination_fd())?;
     let broker = Arc::new(open(config, own_uid)?);
@@ -89,6 +94,15 @@ pub fn run(path: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Files are taken from, and written to, folders that only this process's user can change.
+fn check_dir(path: &Path, own_uid: u32) -> Result<(), StartError> {
+    let found = context("look at the folder", path, std::fs::symlink_metadata(path))?;
+    let is_ours = found.is_dir() && found.uid() == own_uid && found.mode() & 0o022 == 0;
+    let text = "not a folder of the root half's user that nobody else can write";
+    let checked = if is_ours { Ok(()) } else { Err(io::Error::other(text)) };
+    context("use the folder", path, checked)
+}
+
 fn open(config: Config, own_uid: u32) -> Result<Broker, StartError> {
     let lock_path = config.state_dir.join("execd.lock");
     let lock = patiently(|| take_lock(&lock_path));
@@ -103,7 +117,8 @@ fn open(config: Config, own_uid: u32) -> Result<Broker, StartError> {
     let fresh = keys::random().ok_or(KeyFileError::Random)?;
     let run_groups = open_run_groups(&config)?;
     // What an earlier process of ours started is ended before its outcome is written down.
-    let all_ended = run_groups.as_ref().is_some_and(RunGroups::end_leftovers);
+    let all_ended =
+        run_groups.as_ref().is_some_and(|groups| groups.end_leftovers(&config.state_dir));
     let options = Options {
         path: config.state_dir.join("ledger.db"),
         boot_id: boot,
@@ -125,6 +140,7 @@ fn open(config: Config, own_uid: u32) -> Result<Broker, StartError> {
         epoch: opened.epoch,
         audit_key: audit_public,
         slots: Slots::default(),
+        stopping: AtomicBool::new(false),
         config,
         lease_key,
         ledger,
@@ -199,7 +215,7 @@ fn publish_keys(broker: &Broker) -> Result<(), StartError> {
     context("write", &path, write())
 }
 
-/// Tells whoever started us that requests are served: a line on standard output, and systemd.
+/// Tells whoever started us that requests are served, by a line on standard output.
 fn say_ready(broker: &Broker) {
     let mut out = io::stdout();
     // Nobody may be listening; serving goes on.

@@ -17,6 +17,9 @@ use crate::relay::{CHUNK_BYTES, Stream, Wait};
 const KILL: i32 = 9;
 const TERM: i32 = 15;
 
+/// Between two looks at who is left of a group that is being cut, in milliseconds.
+const GROUP_MS: u32 = 100;
+
 /// What is watched.
 pub(crate) struct Supervised<'a> {
     pub(crate) child: Child,
@@ -49,11 +52,26 @@ enum Cut {
 }
 
 struct State {
+    /// The command itself has ended; it is reaped when nobody of its group has to be signalled any
+    /// more, because its number names the group until then.
+    leader_ended: bool,
     exit: Option<Exit>,
     client: Client,
     cut: Cut,
     /// The requester sent a signal that ends commands.
     interrupted: bool,
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            leader_ended: false,
+            exit: None,
+            client: Client::Talks,
+            cut: Cut::No,
+            interrupted: false,
+        }
+    }
 }
 
 /// Which descriptors a wait found ready.
@@ -78,7 +96,7 @@ pub(crate) fn supervise(
     grace_ms: u64,
 ) -> (Option<Exit>, CutBy) {
     let mut chunk = vec![0; CHUNK_BYTES];
-    let mut state = State { exit: None, client: Client::Talks, cut: Cut::No, interrupted: false };
+    let mut state = State::new();
     while !is_over(&state, streams, run.deadline_ms) {
         let Ok(ready) = wait(run, streams, &state) else {
             // Out of kernel memory: nothing can be watched any more.
@@ -90,7 +108,10 @@ pub(crate) fn supervise(
                 stream.pump(&mut chunk);
             }
         }
-        if ready.child && state.exit.is_none() {
+        hear_client(run, &mut state, &ready.client);
+        cut_if_due(run, &mut state, grace_ms);
+        state.leader_ended |= ready.child;
+        if state.leader_ended && state.exit.is_none() && is_reapable(run, &state) {
             match run.child.wait() {
                 Ok(exit) => state.exit = Some(exit),
                 Err(_) => return (None, cut_by(&state)),
@@ -98,10 +119,17 @@ pub(crate) fn supervise(
             streams.iter_mut().for_each(Stream::mark_end);
             streams.iter_mut().for_each(|stream| stream.pump(&mut chunk));
         }
-        hear_client(run, &mut state, &ready.client);
-        cut_if_due(run, &mut state, grace_ms);
     }
     (state.exit, cut_by(&state))
+}
+
+/// While a command is being cut, the others of its group have their grace even when their leader
+/// has ended already.
+fn is_reapable(run: &Supervised<'_>, state: &State) -> bool {
+    match state.cut {
+        Cut::No | Cut::Forced(_) => true,
+        Cut::Asked(..) => !run.child.group_has_others(),
+    }
 }
 
 /// The command has ended, and its output is passed on or nobody can take it any more. What a
@@ -116,7 +144,7 @@ fn wait(run: &Supervised<'_>, streams: &[Stream; 2], state: &State) -> std::io::
     let none = PollFlags::empty();
     let mut fds = Vec::with_capacity(4);
     let client_flags = if state.client == Client::Talks { PollFlags::POLLIN } else { none };
-    if state.exit.is_none() {
+    if !state.leader_ended {
         fds.push((Source::Child, PollFd::new(run.child.pidfd(), PollFlags::POLLIN)));
     }
     if state.client != Client::Gone {
@@ -162,6 +190,8 @@ enum Source {
 fn timeout_ms(run: &Supervised<'_>, state: &State) -> Option<u32> {
     let due = match state.cut {
         Cut::No => run.deadline_ms,
+        // Nothing tells when the last of a group has ended.
+        Cut::Asked(..) if state.leader_ended => return Some(GROUP_MS),
         Cut::Asked(_, kill_at) => kill_at,
         Cut::Forced(_) => return None,
     };
@@ -187,8 +217,8 @@ fn hear_client(run: &Supervised<'_>, state: &mut State, ready: &PollReady) {
                     state.client = Client::Listens;
                     return;
                 };
-                state.interrupted = true;
                 if state.exit.is_none() {
+                    state.interrupted = true;
                     run.child.signal_group(signal.number()).ok();
                 }
             }
@@ -226,7 +256,10 @@ fn ask(run: &Supervised<'_>, by: CutBy, now: u64, grace_ms: u64) -> Cut {
 fn cut_by(state: &State) -> CutBy {
     match state.cut {
         Cut::Asked(by, _) | Cut::Forced(by) => by,
-        Cut::No if state.interrupted => CutBy::Requester,
+        // The command died of a signal, and the requester had sent one.
+        Cut::No if state.interrupted && matches!(state.exit, Some(Exit::Killed(_))) => {
+            CutBy::Requester
+        }
         Cut::No => CutBy::Nobody,
     }
 }

@@ -11,6 +11,7 @@ use olb_ledger::Issued;
 use olb_sys::peer::stream_peer;
 
 use crate::broker::Broker;
+use crate::enrolment::Enrolled;
 
 /// Length, envelope, key id, signature, decoding: in this order, and nothing else is looked at
 /// before.
@@ -61,6 +62,12 @@ pub fn agreement(
     }
 }
 
+/// Whether a socket is that of a client who may ask for anything at all.
+#[must_use]
+pub fn is_requester(broker: &Broker, client: &OwnedFd) -> bool {
+    stream_peer(client).is_ok_and(|peer| broker.may_request(peer.uid))
+}
+
 /// The client is who the kernel says it is, and has to be the one the lease is for.
 ///
 /// # Errors
@@ -88,6 +95,7 @@ pub fn presenter(broker: &Broker, claims: &LeaseClaims, client: &OwnedFd) -> Res
 pub fn standing(
     broker: &Broker,
     claims: &LeaseClaims,
+    plan: &Plan,
     issued: Option<Issued>,
     now: u64,
 ) -> Result<(), Refusal> {
@@ -96,9 +104,11 @@ pub fn standing(
         let text = "this broker has no record of issuing the lease; ask again";
         return Err(Refusal::new(Reason::NotIssued, text));
     };
-    let enrolled = broker.enrolments(now).into_iter().any(|one| one.key.kid() == issued.kid);
-    if enrolled {
-        return Ok(());
+    let is_it = |one: &Enrolled| one.key.kid() == issued.kid && one.uid == issued.approver_uid;
+    if let Some(enrolled) = broker.enrolments(now).into_iter().find(is_it) {
+        // What the key may approve can have become less since it did.
+        enrolled.permits_requester(plan.requester_uid)?;
+        return enrolled.permits_target(&plan.run_as);
     }
     let text = "the approver's key is no longer enrolled, which ends its leases; ask again";
     Err(Refusal::new(Reason::NotEnrolled, text))

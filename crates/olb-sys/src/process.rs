@@ -73,6 +73,18 @@ impl Child {
         }
     }
 
+    /// Whether other processes than the leader are in the group. Looked up in `/proc`, so of use
+    /// only where a moment's delay does not matter; where it cannot be told, the answer is yes.
+    #[must_use]
+    pub fn group_has_others(&self) -> bool {
+        let Ok(entries) = std::fs::read_dir("/proc") else { return true };
+        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        pids.filter(|pid: &i32| *pid != self.pid).any(|pid| {
+            let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+            process_group(&stat) == Some(self.pid)
+        })
+    }
+
     fn reap(&mut self, options: libc::c_int) -> io::Result<Option<Exit>> {
         if self.exit.is_none() {
             self.exit = decode(raw::wait_pidfd(self.pidfd.as_fd(), options)?)?;
@@ -93,6 +105,17 @@ impl Child {
         }
         raw::signal_group(self.pid, signal)
     }
+}
+
+/// Field 5 of `/proc/PID/stat`, unless the process is a zombie. The second field is a name in
+/// brackets that may hold anything.
+fn process_group(stat: &[u8]) -> Option<i32> {
+    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = str::from_utf8(stat.get(name_end.checked_add(1)?..)?).ok()?;
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?;
+    let group = fields.nth(1)?.parse().ok()?;
+    (state != "Z").then_some(group)
 }
 
 fn decode(status: Option<(libc::c_int, libc::c_int)>) -> io::Result<Option<Exit>> {

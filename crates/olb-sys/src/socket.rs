@@ -201,6 +201,23 @@ pub fn recv_datagram(fd: impl AsFd, max: usize, max_fds: usize) -> Result<Datagr
 /// # Errors
 /// As [`send_datagram`], and `InvalidInput` for descriptors without a byte to carry them.
 pub fn send_with_fds(fd: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    send_message(fd.as_fd(), bytes, fds, MsgFlags::MSG_NOSIGNAL)
+}
+
+/// As [`send_with_fds`], but whatever mode the socket is in, without waiting for room.
+///
+/// # Errors
+/// As [`send_with_fds`], and `WouldBlock` when there is no room.
+pub fn send_now_with_fds(fd: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    send_message(fd.as_fd(), bytes, fds, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT)
+}
+
+fn send_message(
+    fd: BorrowedFd<'_>,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+    flags: MsgFlags,
+) -> io::Result<usize> {
     if bytes.is_empty() {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
@@ -208,10 +225,7 @@ pub fn send_with_fds(fd: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io:
     let rights = [ControlMessage::ScmRights(&numbers)];
     let control: &[ControlMessage<'_>] = if fds.is_empty() { &[] } else { &rights };
     let parts = [IoSlice::new(bytes)];
-    retry(|| {
-        let flags = MsgFlags::MSG_NOSIGNAL;
-        socket::sendmsg::<UnixAddr>(fd.as_fd().as_raw_fd(), &parts, control, flags, None)
-    })
+    retry(|| socket::sendmsg::<UnixAddr>(fd.as_raw_fd(), &parts, control, flags, None))
 }
 
 /// Receives bytes of a stream and at most `max_fds` descriptors. `0` bytes means end of stream.

@@ -148,3 +148,21 @@ fn a_second_root_half_does_not_start() {
     assert_eq!(output.status.code(), Some(69), "{output:?}");
     assert!(is_alive(&pid), "the first one's runs are left alone");
 }
+
+//
+#[test]
+fn a_run_that_can_get_no_cgroup_is_refused_and_its_lease_stays_as_it_was() {
+    let parent = Parent::new("none");
+    let instance = parent.instance();
+    let sock = ExecSock::of(&instance);
+    let agent = instance.requester(0);
+    let bytes = plan_for(&instance, &sock.info(), agent, &["/bin/true"]).encode().unwrap();
+    let lease = sock.approve(&instance.enrol(0), &bytes);
+    fs::remove_dir(&parent.0).unwrap();
+    let (mut replies, _client) = sock.execute(&lease, &bytes, agent);
+    let Some(Reply::Refused(refused)) = replies.next() else { panic!("it ran") };
+    assert_eq!(refused.reason, olb_exec_api::Reason::Unavailable);
+    fs::create_dir(&parent.0).unwrap();
+    let (mut replies, _client) = sock.execute(&lease, &bytes, agent);
+    assert_eq!(replies.next(), Some(Reply::Burned));
+}

@@ -110,7 +110,10 @@ fn a_lease_is_refused_for_every_uid_but_its_own() {
     let other = refusal(sock.execute(&lease, &bytes, instance.requester(1)));
     assert_eq!(other.reason, Reason::NotYours);
     for uid in [instance.stranger(), instance.front(), 0, 65_534] {
-        assert_eq!(refusal(sock.execute(&lease, &bytes, uid)).reason, Reason::NotListed, "{uid}");
+        let (mut replies, mut client) = sock.execute(&lease, &bytes, uid);
+        let Some(Reply::Refused(refused)) = replies.next() else { panic!("it ran for {uid}") };
+        assert_eq!(refused.reason, Reason::NotListed, "{uid}");
+        assert!(client.frame().is_none(), "root writes to nobody's socket but a requester's");
     }
     let (mut replies, _client) = sock.execute(&lease, &bytes, agent);
     assert_eq!(replies.next(), Some(Reply::Burned), "a refusal leaves the lease as it was");
@@ -139,4 +142,70 @@ fn a_plan_for_a_file_that_somebody_else_can_change_is_not_approved() {
         let refused = sock.decide_as(&alice, VerdictKind::Approve, &bytes, info.epoch);
         assert_eq!(refused.unwrap_err().reason, Reason::CannotBind, "{argv:?}");
     }
+}
+
+#[test]
+fn a_script_whose_interpreter_somebody_else_can_redirect_is_not_approved() {
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+    let (instance, sock) = root_half();
+    let alice = instance.enrol(0);
+    let agent = instance.requester(0);
+    let theirs = instance.path("venv");
+    std::fs::create_dir(&theirs).unwrap();
+    symlink("/bin/sh", theirs.join("sh")).unwrap();
+    chown(&theirs, Some(agent), Some(agent)).unwrap();
+    let info = sock.info();
+    let approve = |interpreter: &str| {
+        let script = instance.work().join("tool");
+        std::fs::write(&script, format!("#!{interpreter}\ntrue\n")).unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let plan = plan_for(&instance, &info, agent, &[script.to_str().unwrap()]);
+        sock.decide_as(&alice, VerdictKind::Approve, &plan.encode().unwrap(), info.epoch)
+    };
+    let redirected = approve(theirs.join("sh").to_str().unwrap()).unwrap_err();
+    assert_eq!(redirected.reason, Reason::CannotBind, "{redirected:?}");
+    assert!(approve("/bin/sh").is_ok(), "the same script with root's own interpreter is fine");
+}
+
+#[test]
+fn a_command_that_is_cut_takes_its_stubborn_children_with_it() {
+    let execd = "kill_grace_secs = 1\n".into();
+    let options = Options { without_front: true, execd, ..Options::default() };
+    let instance = Instance::with(options);
+    let sock = ExecSock::of(&instance);
+    let alice = instance.enrol(0);
+    let agent = instance.requester(0);
+    // The shell dies of TERM at once; its child, in the same group, ignores it.
+    let script = "(trap '' TERM; sh -c 'echo $PPID; exec sleep 1000' >&2) & \
+                  read -r line < /dev/null; wait";
+    let plan = plan_for(&instance, &sock.info(), agent, &["/bin/sh", "-c", script]);
+    let bytes = plan.encode().unwrap();
+    let lease = sock.approve(&alice, &bytes);
+    let (mut replies, mut client) = sock.execute(&lease, &bytes, agent);
+    assert_eq!(replies.next(), Some(Reply::Burned));
+    let (_, mut fds) = client.frame().expect("a frame");
+    let mut stderr = std::fs::File::from(fds.pop().unwrap());
+    let mut pid = Vec::new();
+    while pid.last() != Some(&b'\n') {
+        let mut byte = [0];
+        assert_eq!(stderr.read(&mut byte).unwrap(), 1);
+        pid.push(byte[0]);
+    }
+    let pid = String::from_utf8(pid).unwrap();
+    drop((client, stderr, fds));
+    let Some(Reply::Outcome(recorded)) = replies.next() else { panic!("no outcome") };
+    let RecordEvent::Finished { outcome, cut_by, .. } = finished(&sock, &recorded.receipt) else {
+        panic!("not an outcome")
+    };
+    assert_eq!((outcome, cut_by), (Outcome::Killed(15), olb_lease::CutBy::Requester));
+    let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    assert!(state.is_empty() || state.contains(") Z "), "it lives on: {state}");
+}
+
+#[test]
+fn a_connection_that_says_nothing_does_not_hold_up_a_stop() {
+    let (mut instance, _sock) = root_half();
+    let path = instance.runtime().join("exec.sock");
+    let _silent = olb_sys::socket::connect_seqpacket(&path).unwrap();
+    instance.stop_execd("TERM");
 }

@@ -145,6 +145,8 @@ fn limits_of_an_enrolment_are_enforced_by_the_root_half() {
     let reason = |result: Result<_, olb_exec_api::Refusal>| result.map(drop).unwrap_err().reason;
     assert_eq!(reason(approve("elsewhere", &other, &root)), Reason::NotPermitted);
     assert_eq!(reason(approve("no-root", "run_as = 33", &root)), Reason::NotPermitted);
+    let no_group = approve("no-group", "run_as = 0\nrun_as_groups = 33", &root);
+    assert_eq!(reason(no_group), Reason::NotPermitted, "root's group is one too much");
     assert_eq!(reason(approve("past", "not_after = 1", &root)), Reason::NotEnrolled);
     assert_eq!(reason(approve("pair", "second = required", &root)), Reason::NotEnrolled);
     assert_eq!(reason(approve("typo", "max_lease_sec = 3", &root)), Reason::NotEnrolled);

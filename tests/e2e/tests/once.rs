@@ -74,7 +74,7 @@ fn two_approvers_saying_yes_give_one_lease_and_one_run() {
     assert_eq!(lines(&log), 1);
 }
 
-//
+//
 #[test]
 fn one_lease_presented_200_times_at_once_runs_once() {
     let (instance, sock) = root_half();

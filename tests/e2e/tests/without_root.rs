@@ -49,7 +49,7 @@ impl Own {
         file(inside("execd.conf"), config);
         let enrolment = format!(
             "name = me\nuid = {uid}\nkey = {}\nrequesters = any\nrun_as = any\n\
-             max_lease_secs = 900\nmax_approvals_per_hour = 60\nnot_after = 0\nsecond = none\n",
+             run_as_groups = any\n             max_lease_secs = 900\nmax_approvals_per_hour = 60\nnot_after = 0\nsecond = none\n",
             me.key().public().hex()
         );
         file(inside("approvers.d").join("me.conf"), enrolment);
