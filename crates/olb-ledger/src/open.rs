@@ -9,14 +9,21 @@ use crate::burn::finish;
 use crate::error::LedgerError;
 use crate::file::{Ballast, prepare};
 use crate::schema;
-use crate::tx::{Tx, to_db};
+use crate::tx::{Tx, from_db, to_db};
 use crate::types::{Finish, Opened, Options};
 use crate::writer::{Writer, load};
+
+/// `EIO`: what is recorded as the reason where a failing disk kept a run from being started.
+const EIO: u16 = 5;
 
 /// Opens the database and brings it up to the present, in one transaction.
 pub(crate) fn open(options: Options) -> Result<(Writer, Opened), LedgerError> {
     prepare(&options.path)?;
-    let connection = schema::open(&options.path)?;
+    let ballast = Ballast::new(&options.path, options.ballast_bytes);
+    let connection = match schema::open(&options.path) {
+        Err(LedgerError::Full) if ballast.release() => schema::open(&options.path)?,
+        result => result?,
+    };
     let stored = load(&connection)?;
     let (epoch, reason) = epoch_of(&connection, &options, stored.spent)?;
     let start = Start {
@@ -27,12 +34,13 @@ pub(crate) fn open(options: Options) -> Result<(Writer, Opened), LedgerError> {
         reason,
     };
     let mut writer = Writer {
-        ballast: Ballast::new(&options.path, options.ballast_bytes),
+        ballast,
         path: options.path,
         database: Ok(connection),
         tip: stored.tip,
         // Numbers go on after the highest that was ever given, also where the ledger forgot it.
         spent: stored.spent.max(options.burn_counter.unwrap_or(0)),
+        answered: stored.spent,
         epoch,
         audit: options.audit_key,
         counter: options.counter,
@@ -105,35 +113,59 @@ impl Start {
             let lease_kid = self.lease_kid;
             tx.append(self.now, RecordEvent::EpochBegan { reason, lease_kid })?;
         }
-        let open = unfinished(tx)?;
-        for (number, plan, cti) in &open {
-            finish(tx, *number, *plan, *cti, &self.unknown())?;
+        let outcome = Outcome::Unknown { may_be_running: self.may_be_running };
+        let open = unfinished(tx, 0)?;
+        for run in &open {
+            finish(tx, run.number, run.plan, run.cti, &nothing_known(self.now, outcome))?;
         }
-        Ok(open.into_iter().map(|(_, plan, _)| plan).collect())
-    }
-
-    fn unknown(&self) -> Finish {
-        let nothing = StreamSummary { bytes: 0, sha256: Digest(sha256(&[])) };
-        Finish {
-            now: self.now,
-            outcome: Outcome::Unknown { may_be_running: self.may_be_running },
-            stdout: nothing,
-            stderr: nothing,
-            cut_by: CutBy::Nobody,
-            duration_ms: 0,
-            stdout_tail: Vec::new(),
-            stderr_tail: Vec::new(),
-        }
+        Ok(open.into_iter().map(|run| run.plan).collect())
     }
 }
 
-fn unfinished(tx: &Tx<'_>) -> Result<Vec<(i64, PlanDigest, Cti)>, LedgerError> {
+/// Records that nothing was started on account of the burns after the one with the number
+/// `answered`: their commit failed, so that they were answered with a failure, and yet they are here.
+pub(crate) fn disown(tx: &mut Tx<'_>, answered: u64) -> Result<(), LedgerError> {
+    for run in unfinished(tx, to_db(answered)?)? {
+        let outcome = Outcome::SpawnFailed(EIO);
+        finish(tx, run.number, run.plan, run.cti, &nothing_known(from_db(run.at)?, outcome))?;
+    }
+    Ok(())
+}
+
+/// An outcome of which there is nothing more to say.
+fn nothing_known(now: u64, outcome: Outcome) -> Finish {
+    let nothing = StreamSummary { bytes: 0, sha256: Digest(sha256(&[])) };
+    Finish {
+        now,
+        outcome,
+        stdout: nothing,
+        stderr: nothing,
+        cut_by: CutBy::Nobody,
+        duration_ms: 0,
+        stdout_tail: Vec::new(),
+        stderr_tail: Vec::new(),
+    }
+}
+
+/// A burn without an outcome.
+struct Unfinished {
+    number: i64,
+    plan: PlanDigest,
+    cti: Cti,
+    at: i64,
+}
+
+/// Those with a number above `after`.
+fn unfinished(tx: &Tx<'_>, after: i64) -> Result<Vec<Unfinished>, LedgerError> {
     let mut statement = tx.db.prepare(
-        "SELECT burned.number, issued.plan, burned.cti FROM burned JOIN issued USING (cti) \
-         WHERE NOT EXISTS (SELECT 1 FROM outcomes WHERE outcomes.number = burned.number) \
+        "SELECT burned.number, issued.plan, burned.cti, burned.at \
+         FROM burned JOIN issued USING (cti) WHERE burned.number > ?1 \
+         AND NOT EXISTS (SELECT 1 FROM outcomes WHERE outcomes.number = burned.number) \
          ORDER BY burned.number",
     )?;
-    let rows = statement
-        .query_map([], |row| Ok((row.get(0)?, PlanDigest(row.get(1)?), Cti(row.get(2)?))))?;
+    let rows = statement.query_map([after], |row| {
+        let (plan, cti) = (PlanDigest(row.get(1)?), Cti(row.get(2)?));
+        Ok(Unfinished { number: row.get(0)?, plan, cti, at: row.get(3)? })
+    })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -26,6 +26,7 @@ pub(crate) fn open(path: &Path) -> Result<Connection, LedgerError> {
     configure(&connection).map_err(|error| in_use(path, error))?;
     check(&connection)?;
     migrate(&mut connection)?;
+    fold(&connection)?;
     Ok(connection)
 }
 
@@ -67,6 +68,19 @@ fn set(connection: &Connection, name: &str, value: &str, wanted: &str) -> rusqli
 fn check(connection: &Connection) -> Result<(), LedgerError> {
     let answer: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if answer == "ok" { Ok(()) } else { Err(LedgerError::Damaged(answer)) }
+}
+
+/// Writes all that the log holds into the database and syncs that. What was left in the log may never
+/// have been synced, because its writer died or because that failed; from now on it is answered from,
+/// so it has to be on the disk. Syncing the log again would not do: after a failure the kernel takes
+/// its pages for written.
+fn fold(connection: &Connection) -> Result<(), LedgerError> {
+    let busy: bool =
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    if busy {
+        return Err(LedgerError::Sqlite("its log cannot be folded into it".into()));
+    }
+    Ok(())
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), LedgerError> {

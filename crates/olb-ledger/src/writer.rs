@@ -10,6 +10,7 @@ use crate::crash::crash_point;
 use crate::error::LedgerError;
 use crate::file::Ballast;
 use crate::job::{Class, Group, Job, Message};
+use crate::open::disown;
 use crate::schema;
 use crate::tx::{Tip, Tx, from_db};
 use crate::types::BurnCounter;
@@ -33,6 +34,8 @@ pub(crate) struct Writer {
     /// As of the last commit.
     pub(crate) tip: Tip,
     pub(crate) spent: u64,
+    /// The last number that was given in a transaction whose callers were told that it succeeded.
+    pub(crate) answered: u64,
     pub(crate) epoch: Epoch,
     pub(crate) audit: SigningKey<Audit>,
     pub(crate) counter: Box<dyn BurnCounter>,
@@ -107,6 +110,21 @@ impl Writer {
         &mut self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, LedgerError>,
     ) -> Result<T, LedgerError> {
+        let result = self.try_transaction(work);
+        if let Err(error) = &result {
+            let usable = self.database.as_ref().is_ok_and(is_rolled_back);
+            if *error != LedgerError::Full || !usable {
+                self.reopen();
+            }
+        }
+        result
+    }
+
+    /// Runs `work` in a transaction; what a failure left behind is for the caller.
+    fn try_transaction<T>(
+        &mut self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
         let db = self.database.as_ref().map_err(Clone::clone)?;
         let mut tip = self.tip;
         let mut tx = Tx {
@@ -117,17 +135,10 @@ impl Writer {
             audit: &self.audit,
             counter: self.counter.as_mut(),
         };
-        let result = begin_work_commit(&mut tx, work);
-        match &result {
-            Ok(_) => self.tip = tip,
-            Err(error) => {
-                let rolled_back = db.is_autocommit() || db.execute_batch("ROLLBACK").is_ok();
-                if *error != LedgerError::Full || !rolled_back {
-                    self.reopen();
-                }
-            }
-        }
-        result
+        let value = begin_work_commit(&mut tx, work)?;
+        self.tip = tip;
+        self.answered = self.spent;
+        Ok(value)
     }
 
     /// Closes the database, opens and checks it again, and makes sure that it is still the same.
@@ -139,6 +150,14 @@ impl Writer {
             other => LedgerError::Broken { reason: other.to_string() },
         });
         self.database = opened;
+        if self.database.is_err() {
+            return;
+        }
+        // A commit that failed may have reached the disk all the same.
+        let answered = self.answered;
+        if let Err(error) = self.try_transaction(|tx| disown(tx, answered)) {
+            self.database = Err(LedgerError::Broken { reason: error.to_string() });
+        }
     }
 
     fn open_same(&mut self) -> Result<Connection, LedgerError> {
@@ -187,6 +206,11 @@ fn gather(first: Message, queue: &Receiver<Message>, group: &mut Group) -> bool 
         next = if group.len() < GROUP_MAX { queue.try_recv().ok() } else { None };
     }
     false
+}
+
+/// Whether no transaction is open on the connection, or is no longer after this.
+fn is_rolled_back(db: &Connection) -> bool {
+    db.is_autocommit() || db.execute_batch("ROLLBACK").is_ok()
 }
 
 fn begin_work_commit<T>(
