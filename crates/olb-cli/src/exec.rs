@@ -165,16 +165,16 @@ pub(crate) fn present(
             let [stdout, stderr] = <[OwnedFd; 2]>::try_from(pipes)
                 .map_err(|_| unknown("the broker sent no pipes for the output"))?;
             let mut streams = [Stream::new(stdout, out.as_fd()), Stream::new(stderr, err.as_fd())];
-            let receipt = relay::relay(&stream, &signals, &mut streams).map_err(lost)?;
+            let last = relay::relay(&stream, &signals, &mut streams).map_err(lost)?;
             // Not before: a reader that goes away is for the command to notice, and to end or not,
             // as without us. What is said from here on is ours.
             olb_sys::harden::restore_sigpipe();
-            let finished = check(runtime, receipt.as_deref(), run, Some(&streams))?;
+            let finished = check(runtime, &receipt_of(last)?, run, Some(&streams))?;
             file.put(&outcome::finished(plan, &finished));
             end(plan, &finished)
         }
         First::Frame(ClientFrame::Outcome { receipt }, _) => {
-            let finished = check(runtime, Some(&receipt), run, None)?;
+            let finished = check(runtime, &receipt, run, None)?;
             file.put(&outcome::finished(plan, &finished));
             end(plan, &finished)
         }
@@ -193,14 +193,25 @@ pub(crate) fn present(
     }
 }
 
+/// The receipt in the last frame of a run that had begun. Without one nothing is known of its end,
+/// whatever else that frame says.
+fn receipt_of(last: Option<ClientFrame>) -> Result<Vec<u8>, Failure> {
+    match last {
+        Some(ClientFrame::Outcome { receipt }) => Ok(receipt),
+        Some(ClientFrame::Refused(_)) => Err(unknown("the broker could not record how it ended")),
+        Some(ClientFrame::Started) | None => {
+            Err(unknown("the broker went away while the command ran"))
+        }
+    }
+}
+
 /// Checks the receipt, and that what arrived here is what it says was written.
 fn check(
     runtime: &Runtime,
-    receipt: Option<&[u8]>,
+    receipt: &[u8],
     run: Run,
     streams: Option<&[Stream<'_>; 2]>,
 ) -> Result<Finished, Failure> {
-    let receipt = receipt.ok_or_else(|| unknown("the broker went away while the command ran"))?;
     let keys = BrokerKeys::of(runtime).map_err(|error| unknown(&error))?;
     let finished = keys.finished(receipt, run);
     let finished = finished.ok_or_else(|| unknown("the receipt does not prove how it ended"))?;

@@ -185,14 +185,14 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Runs until the command's output is passed on and the socket has said how it ended; the receipt,
-/// or `None` where the connection ended without one.
+/// Runs until the command's output is passed on and the socket has said how it ended: the last
+/// frame, or `None` where the connection ended without one.
 pub(crate) fn relay(
     stream: &UnixStream,
     signals: &Signals,
     streams: &mut [Stream<'_>; 2],
-) -> io::Result<Option<Vec<u8>>> {
-    let mut receipt = None;
+) -> io::Result<Option<ClientFrame>> {
+    let mut last = None;
     let mut is_connected = true;
     while is_connected || streams.iter().any(Stream::is_open) {
         let ready = wait(is_connected.then_some(stream), signals, streams)?;
@@ -207,12 +207,10 @@ pub(crate) fn relay(
         }
         if ready.socket {
             is_connected = false;
-            if let Some((ClientFrame::Outcome { receipt: bytes }, _)) = read_frame(stream)? {
-                receipt = Some(bytes);
-            }
+            last = read_frame(stream)?.map(|(frame, _)| frame);
         }
     }
-    Ok(receipt)
+    Ok(last)
 }
 
 struct Ready {

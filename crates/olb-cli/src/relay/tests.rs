@@ -41,7 +41,8 @@ fn output_arrives_whole_and_is_counted_while_the_reader_is_slow() {
             std::fs::File::from(sink_read).read_to_end(&mut got).unwrap();
             got
         });
-        assert_eq!(relay(&client, &signals, &mut streams).unwrap(), Some(vec![7; 300]));
+        let last = relay(&client, &signals, &mut streams).unwrap();
+        assert_eq!(last, Some(ClientFrame::Outcome { receipt: vec![7; 300] }));
         let want_digest = olb_lease::Digest(olb_lease::sha256(&want));
         let summary = streams[0].summary();
         assert_eq!((summary.bytes, summary.sha256), (want.len() as u64, want_digest));
