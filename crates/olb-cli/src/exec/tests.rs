@@ -73,7 +73,7 @@ fn a_receipt_that_proves_the_end_gives_the_commands_code() {
         (Outcome::SpawnFailed(8), 126),
     ] {
         let receipt = receipt(finished(PLAN, outcome, b""));
-        let proved = check(&runtime, Some(&receipt), RUN, None).unwrap();
+        let proved = check(&runtime, &receipt, RUN, None).unwrap();
         assert_eq!(end(PLAN, &proved).unwrap(), want);
     }
 }
@@ -86,15 +86,20 @@ fn without_a_receipt_for_this_plan_the_outcome_is_unknown() {
     let other = receipt(finished(PlanDigest([6; 32]), Outcome::Exited(0), b""));
     let mut forged = good.clone();
     *forged.last_mut().unwrap() ^= 1;
-    for bad in [None, Some(&other), Some(&forged)] {
-        let failure = check(&runtime, bad.map(Vec::as_slice), RUN, None).unwrap_err();
+    let refusal = Refusal::new(Reason::Denied, "nothing ran");
+    for last in [None, Some(ClientFrame::Started), Some(ClientFrame::Refused(refusal))] {
+        let failure = receipt_of(last).unwrap_err();
+        assert_eq!((failure.code, failure.name), (70, "outcome_unknown"));
+    }
+    for bad in [&other, &forged] {
+        let failure = check(&runtime, bad, RUN, None).unwrap_err();
         assert_eq!((failure.code, failure.name), (70, "outcome_unknown"));
     }
     let unknown = receipt(finished(PLAN, Outcome::Unknown { may_be_running: true }, b""));
-    let proved = check(&runtime, Some(&unknown), RUN, None).unwrap();
+    let proved = check(&runtime, &unknown, RUN, None).unwrap();
     assert_eq!(end(PLAN, &proved).unwrap_err().code, 70);
     std::fs::remove_file(dir.path().join("keys.pub")).unwrap();
-    assert_eq!(check(&runtime, Some(&good), RUN, None).unwrap_err().code, 70);
+    assert_eq!(check(&runtime, &good, RUN, None).unwrap_err().code, 70);
 }
 
 #[test]
@@ -104,7 +109,7 @@ fn public_keys_that_others_can_write_prove_nothing() {
     let keys = dir.path().join("keys.pub");
     std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o666)).unwrap();
     let good = receipt(finished(PLAN, Outcome::Exited(0), b""));
-    let failure = check(&runtime, Some(&good), RUN, None).unwrap_err();
+    let failure = check(&runtime, &good, RUN, None).unwrap_err();
     assert!(failure.text.contains("can be written by group or others"), "{}", failure.text);
 }
 
@@ -128,7 +133,7 @@ fn output_that_is_not_what_the_receipt_says_is_not_believed() {
         });
         assert_eq!(copied, None);
         let receipt = receipt(finished(PLAN, Outcome::Exited(0), b"hello"));
-        let result = check(&runtime, Some(&receipt), RUN, Some(&streams));
+        let result = check(&runtime, &receipt, RUN, Some(&streams));
         assert_eq!(result.is_ok(), is_right, "{arrived:?}");
     }
 }
