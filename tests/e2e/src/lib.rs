@@ -8,6 +8,7 @@
 mod approver;
 mod exec_sock;
 mod fake_front;
+mod fuse;
 mod hostile_client;
 mod instance;
 mod olb;
@@ -21,6 +22,7 @@ mod trail;
 pub use approver::Approver;
 pub use exec_sock::{Client, ExecSock, Replies, Reply, refusal_of};
 pub use fake_front::{Caller, fake_front};
+pub use fuse::{Fuse, FuseMount};
 pub use hostile_client::{Door, Raw, framed, message, presentation, refused, submit_of, view};
 pub use instance::{Half, Instance, Options, is_root};
 pub use olb::Ran;
