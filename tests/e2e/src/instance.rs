@@ -17,6 +17,9 @@ const BLOCK: u32 = 10;
 /// Above every range that distributions, subordinate uids and systemd hand out by default.
 const FIRST_UID: u32 = 1_900_000_000;
 
+/// Of each log so many lines are shown when a test fails.
+const LOG_LINES: usize = 100;
+
 /// How an instance differs from the default one.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -218,11 +221,12 @@ impl Drop for Instance {
             self.kill(half);
         }
         if std::thread::panicking() {
-            eprintln!(
-                "--- execd\n{}\n--- brokerd\n{}",
-                self.read_log("execd"),
-                self.read_log("brokerd")
-            );
+            for name in ["execd", "brokerd"] {
+                let log = self.read_log(name);
+                let lines: Vec<&str> = log.lines().collect();
+                let last = lines.len().saturating_sub(LOG_LINES);
+                eprintln!("--- the end of {name}'s log\n{}", lines[last..].join("\n"));
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 //! the test itself was built into; `./run test` builds them first.
 
 mod approver;
+mod disk;
 mod exec_sock;
 mod fake_front;
 mod fuse;
@@ -20,6 +21,7 @@ mod scene;
 mod trail;
 
 pub use approver::Approver;
+pub use disk::{Disk, Injection};
 pub use exec_sock::{Client, ExecSock, Replies, Reply, refusal_of};
 pub use fake_front::{Caller, fake_front};
 pub use fuse::{Fuse, FuseMount};
