@@ -24,6 +24,11 @@ impl Approver {
         Self { uid, name: name.into(), seed }
     }
 
+    /// The same person, elsewhere.
+    pub(crate) fn copy(&self) -> Self {
+        Self { uid: self.uid, name: self.name.clone(), seed: self.seed.clone() }
+    }
+
     /// The key.
     pub fn key(&self) -> SigningKey<Role> {
         SigningKey::from_seed(&self.seed).expect("a key")

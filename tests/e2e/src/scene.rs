@@ -43,6 +43,11 @@ impl Scene {
             Options { brokerd: brokerd.into(), execd: execd.into(), ..Options::default() };
         let instance = Instance::with(options);
         let alice = instance.enrol(0);
+        Self::of(instance, alice)
+    }
+
+    /// Of an instance that runs, and an approver who is enrolled there.
+    pub fn of(instance: Instance, alice: Approver) -> Self {
         let epoch = ExecSock::of(&instance).info().epoch;
         let desk = Door::review(&instance, alice.uid);
         let agent = Door::request(&instance, instance.requester(0));
