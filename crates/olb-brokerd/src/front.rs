@@ -217,11 +217,28 @@ impl Front {
     /// The request that a person named, if `viewer` may see it. Not found and not theirs are one.
     pub(crate) fn select(&self, text: &str, viewer: Viewer) -> Result<Arc<Request>, Refuse> {
         let selector: Selector = text.parse()?;
-        if let Some(request) = self.lifecycle.borrow().find(&selector, viewer) {
-            return Ok(Arc::clone(request));
+        let held = self.lifecycle.borrow().find(&selector, viewer).cloned();
+        if let Some(request) = held {
+            return Ok(self.up_to_date(request));
         }
         let stored = self.store.find(&selector)?.filter(|request| viewer.sees(request));
         Ok(stored.map(Arc::new).ok_or(Reject::NotYours)?)
+    }
+
+    /// Ends what is over by the wall clock. Timers follow another clock: when the wall clock was
+    /// set, they are late.
+    pub(crate) fn expire(&self) {
+        let effects = self.lifecycle.borrow_mut().tick(self.now());
+        // A store that fails is reported where it fails; the expiry stands.
+        self.apply(effects).ok();
+    }
+
+    fn up_to_date(&self, request: Arc<Request>) -> Arc<Request> {
+        if request.deadline().is_none_or(|deadline| deadline > self.now()) {
+            return request;
+        }
+        self.expire();
+        self.lifecycle.borrow().by_plan(&request.digest).cloned().unwrap_or(request)
     }
 
     /// How `viewer` sees the request now.

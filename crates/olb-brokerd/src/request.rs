@@ -130,6 +130,7 @@ pub(crate) fn show(
 
 /// Several requests, newest last: all open ones, or the newest of all.
 pub(crate) fn list(front: &Front, viewer: Viewer, open: bool) -> Result<Answer, Refuse> {
+    front.expire();
     let requests: Vec<Arc<Request>> = if open {
         front.lifecycle.borrow().list(viewer, true)
     } else {

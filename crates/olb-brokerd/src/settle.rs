@@ -26,16 +26,10 @@ pub(crate) async fn expire(front: Rc<Front>) {
         // At least a second: the clock has whole ones, and a deadline in the past needs no haste.
         let wait = Duration::from_secs(at.saturating_sub(front.now()).max(1));
         tokio::select! {
-            () = tokio::time::sleep(wait) => tick(&front),
+            () = tokio::time::sleep(wait) => front.expire(),
             () = front.deadlines.notified() => {}
         }
     }
-}
-
-fn tick(front: &Front) {
-    let effects = front.lifecycle.borrow_mut().tick(front.now());
-    // A store that fails is reported where it fails; the expiry stands.
-    front.apply(effects).ok();
 }
 
 /// Asks the ledger whenever something is in doubt, and again with growing pauses while an approved

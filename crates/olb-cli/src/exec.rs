@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use olb_exec_api::{ClientFrame, Reason, Refusal};
 use olb_lease::{LEASE_TEXT_MAX, Outcome, PlanDigest, RawLease, armor};
 use olb_review::display::safe;
-use olb_wire::{Command, Execute, Request, Response};
+use olb_wire::{Command, Execute, Request, RequestView, Response};
 
 use crate::args::ExecArgs;
 use crate::ask;
@@ -123,12 +123,22 @@ fn kept_lease(runtime: &Runtime, id: &str) -> Result<Vec<u8>, Failure> {
     if let Some(lease) = &view.lease {
         return Ok(lease.to_vec());
     }
+    Err(no_lease(view))
+}
+
+/// Why a request without a lease cannot be run: never a success, whatever the broker says.
+fn no_lease(view: Box<RequestView>) -> Failure {
     let (exit_code, text) = text::of_state(&view);
-    // What ran before is presented again: that is refused, whatever its own code was.
-    let has_run = ["exited", "killed", "spawn_failed"].contains(&view.state.as_str());
-    let exit_code = if has_run { code::REFUSED } else { exit_code };
-    let name = if has_run { Reason::AlreadyBurned.name() } else { "not_approved" };
-    Err(Failure { code: exit_code, name, text, view: Some(view) })
+    let (code, name, text) = match view.state.as_str() {
+        // What ran before is presented again: that is refused, whatever its own code was.
+        "exited" | "killed" | "spawn_failed" => (code::REFUSED, Reason::AlreadyBurned.name(), text),
+        "approved" => {
+            let text = "the lease of this request is over and was not used; ask again".to_owned();
+            (code::PENDING, Reason::Expired.name(), text)
+        }
+        _ => (exit_code, "not_approved", text),
+    };
+    Failure { code, name, text, view: Some(view) }
 }
 
 /// Presents the lease and stays until the command is over. The exit code is the command's, once

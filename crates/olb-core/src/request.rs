@@ -127,7 +127,8 @@ impl Request {
     }
 
     /// When it expires if nothing happens; `None` where only the root half can end it.
-    pub(crate) fn deadline(&self) -> Option<u64> {
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
         match self.state {
             State::Pending => Some(self.expires_at),
             State::Approved => self.lease_expires_at,

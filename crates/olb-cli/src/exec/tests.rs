@@ -103,6 +103,15 @@ fn without_a_receipt_for_this_plan_the_outcome_is_unknown() {
 }
 
 #[test]
+fn without_a_lease_nothing_succeeds_whatever_the_broker_says() {
+    for (state, want) in [("approved", 75), ("exited", 77), ("killed", 77), ("pending", 75)] {
+        let view =
+            RequestView { state: state.into(), exit_code: Some(0), ..RequestView::default() };
+        assert_eq!(no_lease(Box::new(view)).code, want, "{state}");
+    }
+}
+
+#[test]
 fn public_keys_that_others_can_write_prove_nothing() {
     use std::os::unix::fs::PermissionsExt as _;
     let (dir, runtime) = runtime();
