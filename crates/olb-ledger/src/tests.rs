@@ -4,6 +4,7 @@ mod burning;
 mod deciding;
 mod files;
 mod full_disk;
+mod growth;
 mod opening;
 mod writing;
 

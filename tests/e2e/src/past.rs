@@ -168,7 +168,7 @@ impl Writer {
         let decided = self.ledger.decide(decision).expect("the ledger");
         assert!(matches!(decided, DecisionResult::Recorded { .. }), "{decided:?}");
         let receipt = self.run(&lease, at);
-        let request = Request {
+        Request {
             digest,
             code: Code::from_random((number << 2).to_be_bytes()),
             state: State::Exited,
@@ -190,8 +190,7 @@ impl Writer {
             receipt: Some(receipt),
             stdout_tail: b"done\n".to_vec(),
             stderr_tail: Vec::new(),
-        };
-        request
+        }
     }
 
     fn run(&self, lease: &[u8], at: u64) -> Vec<u8> {
