@@ -19,6 +19,10 @@ use crate::trail::{Fate, Trail};
 /// How soon a half that was started again has to serve: ten times what it may take.
 const SERVING: Duration = Duration::from_secs(10);
 
+/// The end of an approval that died with the broker's memory, and why.
+const EXPIRED: &str = "expired";
+const RESTARTED: &str = "broker restarted";
+
 /// The words of a command that leaves one line in `file` each time it runs.
 pub fn append(file: &Path) -> [String; 3] {
     ["/bin/sh".into(), "-c".into(), format!("echo ran >> {}", file.display())]
@@ -142,6 +146,48 @@ impl Recovery {
         ran
     }
 
+    /// Asks for `command`; the id of the pending request.
+    pub fn ask(&self, command: &[String]) -> String {
+        let asked = self.olb(&["request", "--json", "--"], command).expect(75).json();
+        asked["request_id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Asks for `command` and has it approved; the id.
+    pub fn approved(&self, command: &[String]) -> String {
+        let id = self.ask(command);
+        self.decide(&["approve", "--id", &id]).expect(0);
+        id
+    }
+
+    /// Presents the lease of `id`, which the front keeps.
+    pub fn exec(&self, id: &str, command: &[String]) -> Ran {
+        self.olb(&["exec", "--id", id, "--"], command)
+    }
+
+    /// Does what is left to do for a request, which runs it exactly once, as everybody knows.
+    pub fn ran_once(&self, id: &str, command: &[String], file: &Path) {
+        let request = self.complete(id, command);
+        let trail = Trail::read(&self.sock);
+        assert!(trail.is_settled(), "a burn without an outcome");
+        assert_eq!(self.one_story(&request, file, &trail), "exited");
+    }
+
+    /// Agent and operator are told that an approval died with the broker's memory.
+    pub fn both_sides_are_told(&self, id: &str, command: &[String]) {
+        let told = self.exec(id, command).expect(75);
+        let sentences = ["the broker was restarted", "broker restarted"];
+        assert!(sentences.iter().any(|known| told.stderr.contains(known)), "{told:?}");
+        let shown = self.instance.olb_as_operator(&self.alice, &["show", id, "--json"]);
+        for seen in [self.status(id), shown.expect(0).json()] {
+            assert_eq!((&seen["state"], &seen["reason"]), (&EXPIRED.into(), &RESTARTED.into()));
+        }
+        let listed = self.instance.olb_as_operator(&self.alice, &["list", "--all", "--json"]);
+        let listed = listed.expect(0).json();
+        let mut rows = listed["requests"].as_array().expect("a list").iter();
+        let row = rows.find(|row| row["request_id"] == id).expect("the request");
+        assert_eq!((&row["state"], &row["reason"]), (&EXPIRED.into(), &RESTARTED.into()));
+    }
+
     /// What `olb status` says of a request.
     pub fn status(&self, id: &str) -> Value {
         self.olb(&["status", id, "--json"], &[]).expect(0).json()
@@ -197,7 +243,7 @@ impl Recovery {
             }
             "expired" => {
                 assert_eq!(fate, Fate { approved, burns: 0, outcome: None }, "{}", context());
-                assert_eq!(request["reason"], "broker restarted", "{}", context());
+                assert_eq!(request["reason"], RESTARTED, "{}", context());
                 assert_eq!(runs, 0, "{}", context());
             }
             _ => panic!("not an end that a crash explains: {}", context()),
