@@ -76,33 +76,58 @@ impl Drop for Disk {
     }
 }
 
-/// Makes system calls of a running process fail until dropped.
-pub struct Injection(Child);
+/// Makes system calls of a running process fail until it is ended or dropped.
+pub struct Injection {
+    strace: Option<Child>,
+    seen: tempfile::NamedTempFile,
+}
 
 impl Injection {
     /// Every `fsync` and `fdatasync` of the process fails with `EIO`.
     pub fn no_sync(pid: u32) -> Self {
-        let calls = ["-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"];
+        Self::attach(pid, "inject=fsync,fdatasync:error=EIO")
+    }
+
+    /// Only the `nth` one does, counted from 1 in each thread.
+    pub fn one_sync(pid: u32, nth: u32) -> Self {
+        Self::attach(pid, &format!("inject=fsync,fdatasync:error=EIO:when={nth}"))
+    }
+
+    fn attach(pid: u32, fault: &str) -> Self {
+        let seen = tempfile::NamedTempFile::new().expect("a file");
         let mut command = Command::new("strace");
-        command.args(["-f", "-o", "/dev/null", "-p", &pid.to_string()]).args(calls);
+        command.args(["-f", "-p", &pid.to_string(), "-e", "trace=fsync,fdatasync", "-e", fault]);
+        command.arg("-o").arg(seen.path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("strace: {error}"));
-        let mut told = BufReader::new(child.stderr.take().expect("its messages"));
+        let mut strace = command.spawn().unwrap_or_else(|error| panic!("strace: {error}"));
+        let mut told = BufReader::new(strace.stderr.take().expect("its messages"));
         let mut line = String::new();
         while !line.contains("attached") {
             line.clear();
             assert_ne!(told.read_line(&mut line).expect("a message"), 0, "strace cannot attach");
         }
-        // The pipe stays open as long as the child's end is used: later messages go nowhere.
+        // Later messages go nowhere, but never into a closed pipe.
         std::thread::spawn(move || std::io::copy(&mut told, &mut std::io::sink()));
-        Self(child)
+        Self { strace: Some(strace), seen }
+    }
+
+    /// Lets go of the process; whether anything failed.
+    pub fn end(mut self) -> bool {
+        self.detach();
+        fs::read_to_string(self.seen.path()).expect("what was seen").contains("INJECTED")
+    }
+
+    fn detach(&mut self) {
+        if let Some(mut strace) = self.strace.take() {
+            // On SIGTERM strace lets go of the process first.
+            run("kill", &["-s", "TERM", &strace.id().to_string()]);
+            strace.wait().expect("its end");
+        }
     }
 }
 
 impl Drop for Injection {
     fn drop(&mut self) {
-        // On SIGTERM strace lets go of the process first.
-        run("kill", &["-s", "TERM", &self.0.id().to_string()]);
-        self.0.wait().expect("its end");
+        self.detach();
     }
 }

@@ -23,6 +23,9 @@ const SERVING: Duration = Duration::from_secs(10);
 const EXPIRED: &str = "expired";
 const RESTARTED: &str = "broker restarted";
 
+/// "Input/output error".
+const EIO: u16 = 5;
+
 /// The words of a command that leaves one line in `file` each time it runs.
 pub fn append(file: &Path) -> [String; 3] {
     ["/bin/sh".into(), "-c".into(), format!("echo ran >> {}", file.display())]
@@ -204,6 +207,22 @@ impl Recovery {
         requests.iter().rfind(same).map(|one| one["request_id"].as_str().expect("an id").into())
     }
 
+    /// Asks, approves and runs, as far as the broker lives; the id, if one was learnt.
+    pub fn drive(&self, command: &[String]) -> Option<String> {
+        let asked = self.olb(&["request", "--json", "--"], command);
+        let answer: Value = serde_json::from_str(&asked.stdout).unwrap_or_default();
+        let id = answer["request_id"].as_str()?.to_owned();
+        self.decide(&["approve", "--id", &id]);
+        self.exec(&id, command);
+        Some(id)
+    }
+
+    /// The request for `command` after trouble: the known one, else the one that the broker knows,
+    /// else, where it was forgotten, a new one.
+    pub fn find_or_ask(&self, known: Option<String>, command: &[String]) -> String {
+        known.or_else(|| self.find(command)).unwrap_or_else(|| self.ask(command))
+    }
+
     /// Does what is left to do for a request, as agent and approver would, until it is over.
     pub fn complete(&self, id: &str, command: &[String]) -> Value {
         let mut over = None;
@@ -240,6 +259,12 @@ impl Recovery {
                 assert_eq!(fate, Fate { approved: true, burns: 1, outcome }, "{}", context());
                 assert_eq!(request["may_be_running"], true, "{}", context());
                 assert!(runs <= 1, "{}", context());
+            }
+            // Its burn could not be synced: nothing was started.
+            "spawn_failed" => {
+                let outcome = Some(Outcome::SpawnFailed(EIO));
+                assert_eq!(fate, Fate { approved: true, burns: 1, outcome }, "{}", context());
+                assert_eq!(runs, 0, "{}", context());
             }
             "expired" => {
                 assert_eq!(fate, Fate { approved, burns: 0, outcome: None }, "{}", context());

@@ -62,16 +62,6 @@ const FRONT: [&str; 10] = [
 /// Behind the last thing that happens to a request.
 const FRONT_LAST: &str = "front-finished-after-store";
 
-/// Asks, approves and runs, as far as the broker lives; the id, if one was learnt.
-fn drive(at: &Recovery, command: &[String]) -> Option<String> {
-    let asked = at.olb(&["request", "--json", "--"], command);
-    let answer: Value = serde_json::from_str(&asked.stdout).unwrap_or_default();
-    let id = answer["request_id"].as_str()?.to_owned();
-    at.decide(&["approve", "--id", &id]);
-    at.olb(&["exec", "--id", &id, "--"], command);
-    Some(id)
-}
-
 /// Starts `half` so that it dies at the `passing`-th passing of `point`, lets a request go through
 /// it, and starts it again. How the request ended, or `None` if the point was not passed.
 fn die_at(at: &mut Recovery, half: Half, point: &str, passing: u32) -> Option<(Value, usize)> {
@@ -81,7 +71,7 @@ fn die_at(at: &mut Recovery, half: Half, point: &str, passing: u32) -> Option<(V
     let started = at.instance.try_start(half);
     at.instance.set_variables(&[]);
     let known = match started {
-        Ok(_) => drive(at, &command),
+        Ok(_) => at.drive(&command),
         Err(_) => None,
     };
     // What a run ended with is stored once `olb status` says so; a front that died does not.
@@ -98,11 +88,7 @@ fn die_at(at: &mut Recovery, half: Half, point: &str, passing: u32) -> Option<(V
         Err(status) => status,
     };
     at.revive(half);
-    let id = known.or_else(|| at.find(&command)).unwrap_or_else(|| {
-        // What was asked for is forgotten: it is asked for again.
-        let answer = at.olb(&["request", "--json", "--"], &command).expect(75).json();
-        answer["request_id"].as_str().expect("an id").to_owned()
-    });
+    let id = at.find_or_ask(known, &command);
     let request = at.complete(&id, &command);
     let mut trail = Trail::read(&at.sock);
     trail.update();
@@ -213,17 +199,21 @@ fn a_root_half_that_dies_at_its_very_first_start_starts_the_next_time() {
     instance.start_brokerd();
     let mut at = Recovery::of(instance);
     let (command, file) = at.command();
-    let id = drive(&at, &command).expect("an id");
+    let id = at.drive(&command).expect("an id");
     let request = at.complete(&id, &command);
     assert_eq!(at.one_story(&request, &file, &Trail::read(&at.sock)), "exited");
 }
 
-/// The tables above name exactly the points that the sources have, and no default build has any.
+/// The tables above name exactly the points that the sources have; no default build has any, and
+/// a release cannot be built with them.
 #[test]
 fn every_crash_point_of_the_sources_is_in_these_tests() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates");
+    let guard = fs::read_to_string(crates.join("olb-sys/src/crash.rs")).unwrap();
+    let refusal = "#[cfg(all(feature = \"crash-points\", not(debug_assertions)))]\ncompile_error!";
+    assert!(guard.contains(refusal), "a release could have crash points");
     let mut found = BTreeSet::new();
-    for name in ["olb-execd", "olb-ledger", "olb-brokerd"] {
+    for name in ["olb-sys", "olb-execd", "olb-ledger", "olb-brokerd"] {
         let manifest = fs::read_to_string(crates.join(name).join("Cargo.toml")).unwrap();
         assert!(manifest.contains("crash-points = ["), "{name}");
         assert!(!manifest.lines().any(|line| line.starts_with("default")), "{name} has defaults");

@@ -2,6 +2,7 @@
 //! reason or done; nothing twice, nothing lost silently, nothing locked.
 
 use std::fs;
+use std::io::Write as _;
 
 use olb_e2e_tests::{
     Disk, Gate, Half, Injection, Instance, Options, ROOMY, Recovery, Trail, lines, wait_until,
@@ -123,14 +124,30 @@ fn when_syncing_fails_nothing_runs_on_a_burn_that_may_be_lost() {
     // The burn may have reached the disk all the same: then it is recorded that nothing ran.
     at.exec(&id, &command);
     let request = at.complete(&id, &command);
-    if request["state"] == "spawn_failed" {
-        let fate = Trail::read(&at.sock).fate(&id);
-        assert_eq!((fate.burns, fate.outcome), (1, Some(Outcome::SpawnFailed(5))));
-        assert_eq!(lines(&file), 0);
-        let again = at.ask(&command);
-        return at.ran_once(&again, &command, &file);
+    let end = at.one_story(&request, &file, &Trail::read(&at.sock));
+    assert!(["exited", "spawn_failed"].contains(&end.as_str()), "{request}");
+}
+
+#[test]
+fn one_failed_sync_at_any_place_costs_a_request_at_most() {
+    let mut at = Recovery::start();
+    let mut ends = Vec::new();
+    for nth in 1..100 {
+        let (command, file) = at.command();
+        let injection = Injection::one_sync(at.instance.execd_pid(), nth);
+        let known = at.drive(&command);
+        if !injection.end() {
+            break;
+        }
+        let id = at.find_or_ask(known, &command);
+        let request = at.complete(&id, &command);
+        let trail = Trail::read(&at.sock);
+        assert!(trail.is_settled(), "a burn without an outcome after failed sync {nth}");
+        ends.push(at.one_story(&request, &file, &trail));
     }
-    at.ran_once(&id, &command, &file);
+    writeln!(std::io::stderr(), "one failed sync each: {ends:?}").ok();
+    // The decision, the burn and the outcome are synced at least.
+    assert!(ends.len() >= 3 && ends.len() < 99, "{ends:?}");
 }
 
 #[test]
