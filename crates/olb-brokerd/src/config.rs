@@ -77,6 +77,9 @@ front_limits! {
     /// Look-ups of one uid at once, the others wait; one that hangs on a strange file system keeps
     /// its place.
     lookups_per_uid = 4,
+    /// Requests above 64 KiB, and lists, of one uid at once; the others wait. Bounds the memory that
+    /// clients who send or read slowly can hold.
+    large_messages_per_uid = 2,
     /// The time limit of a command that asks for none.
     wall_clock_secs = 3600,
 }

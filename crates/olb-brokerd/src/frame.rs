@@ -1,6 +1,7 @@
 //! Messages on a client's stream. Exact lengths are read and never a byte more: what follows an
 //! EXECUTE belongs to the root half, which is handed the socket.
 
+use std::future::Future;
 use std::time::Duration;
 
 use olb_exec_api::Reason;
@@ -11,6 +12,9 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
+
+/// A request above this, in bytes, waits for its uid's turn.
+const LARGE_BYTES: usize = 64 * 1024;
 
 /// Why there is no request to serve.
 #[derive(Debug, Error)]
@@ -37,24 +41,34 @@ impl FrameError {
     }
 }
 
-/// Reads one request; it has to be complete within `limit`.
-pub(crate) async fn read(stream: &mut UnixStream, limit: Duration) -> Result<Request, FrameError> {
-    let body = timeout(limit, read_body(stream)).await.map_err(|_| FrameError::Late(limit))??;
+/// Reads one request; it has to be complete within `limit`. For a large one `turn` is waited for
+/// first, and handed back to be kept as long as the request is.
+pub(crate) async fn read<T>(
+    stream: &mut UnixStream,
+    limit: Duration,
+    turn: impl Future<Output = T>,
+) -> Result<(Request, Option<T>), FrameError> {
+    let body = timeout(limit, read_body(stream, turn));
+    let (body, turn) = body.await.map_err(|_| FrameError::Late(limit))??;
     match olb_sys::socket::queued_bytes(&*stream)? {
-        0 => Ok(olb_wire::decode(&body)?),
+        0 => Ok((olb_wire::decode(&body)?, turn)),
         _ => Err(FrameError::Trailing),
     }
 }
 
 /// Plain reads without a control buffer: the kernel drops descriptors that a client attaches.
-async fn read_body(stream: &mut UnixStream) -> Result<Vec<u8>, FrameError> {
+async fn read_body<T>(
+    stream: &mut UnixStream,
+    turn: impl Future<Output = T>,
+) -> Result<(Vec<u8>, Option<T>), FrameError> {
     let mut prefix = [0; LENGTH_BYTES];
     stream.read_exact(&mut prefix).await.map_err(|_| FrameError::Closed)?;
     let length = body_length(prefix, REQUEST_BYTES_MAX)?;
+    let turn = if length > LARGE_BYTES { Some(turn.await) } else { None };
     // Grows with what arrives, so that an announcement alone costs no memory.
     let mut body = Vec::new();
     stream.take(length as u64).read_to_end(&mut body).await?;
-    if body.len() == length { Ok(body) } else { Err(FrameError::Closed) }
+    if body.len() == length { Ok((body, turn)) } else { Err(FrameError::Closed) }
 }
 
 /// Writes one response; a client that does not read within `limit` is given up.

@@ -22,6 +22,7 @@ use crate::execd::Execd;
 use crate::journal::Journal;
 use crate::lookup::Lookups;
 use crate::refuse::Refuse;
+use crate::turns::Turns;
 use crate::view::{Beside, view};
 
 /// Changes that a slow watcher may fall behind by before it has to start over.
@@ -46,6 +47,7 @@ pub(crate) struct Front {
     pub(crate) lookups: Lookups,
     pub(crate) places: Places,
     pub(crate) strangers: Places,
+    pub(crate) large_messages: Turns,
     pub(crate) journal: Journal,
     pub(crate) store: Store,
     pub(crate) lifecycle: RefCell<Lifecycle>,
@@ -77,6 +79,7 @@ impl Front {
                 ("connections_total", limits.connections_total),
             ),
             strangers: Places::new(("strangers_per_uid", stranger), ("strangers", strangers)),
+            large_messages: Turns::new(limits.large_messages_per_uid),
             journal: Journal::default(),
             lifecycle: RefCell::new(Lifecycle::restore(config.requests.clone(), memory)),
             deadlines: Notify::new(),

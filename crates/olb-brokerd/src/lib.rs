@@ -33,6 +33,7 @@ mod serve;
 mod settle;
 mod standing;
 mod start;
+mod turns;
 mod view;
 
 use std::io::Write as _;

@@ -1,14 +1,10 @@
 //! Looking at files and accounts for a command, in a thread of its own and with a deadline: a path
 //! of the requester's choice may lead to a file system that never answers.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use olb_wire::Command;
 use thiserror::Error;
-use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -17,6 +13,7 @@ use crate::environment::{Environment, Variables};
 use crate::plan::{Resolved, argv_of, cwd_of};
 use crate::refuse::Refuse;
 use crate::resolve::{executable, operands};
+use crate::turns::Turns;
 
 /// Why a look-up has no result.
 #[derive(Debug, Error)]
@@ -27,37 +24,29 @@ pub(crate) enum LookupError {
     Failed,
 }
 
-/// The look-ups under way, by the uid they are for. Only listed requesters get here, so the map
-/// stays as small as that list.
+/// The look-ups under way, by the uid they are for.
 #[derive(Debug)]
 pub(crate) struct Lookups {
-    per_uid: usize,
     limit: Duration,
-    under_way: RefCell<HashMap<u32, Arc<Semaphore>>>,
+    turns: Turns,
 }
 
 impl Lookups {
     pub(crate) fn new(per_uid: u64, limit: Duration) -> Self {
-        let per_uid = usize::try_from(per_uid).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { per_uid, limit, under_way: RefCell::default() }
+        Self { limit, turns: Turns::new(per_uid) }
     }
 
-    /// Runs `look` for `uid`. A look-up that is given up keeps its place until its thread ends, so
+    /// Runs `look` for `uid`. A look-up that is given up keeps its turn until its thread ends, so
     /// that nobody can fill the process with stuck threads.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         uid: u32,
         look: impl FnOnce() -> Result<T, Refuse> + Send + 'static,
     ) -> Result<T, Refuse> {
-        let places = {
-            let mut under_way = self.under_way.borrow_mut();
-            let new = || Arc::new(Semaphore::new(self.per_uid));
-            Arc::clone(under_way.entry(uid).or_insert_with(new))
-        };
         let work = async {
-            let place = places.acquire_owned().await.map_err(|_| LookupError::Failed)?;
+            let turn = self.turns.take(uid).await.map_err(|_| LookupError::Failed)?;
             let thread = spawn_blocking(move || {
-                let _place = place;
+                let _turn = turn;
                 look()
             });
             thread.await.map_err(|_| LookupError::Failed)

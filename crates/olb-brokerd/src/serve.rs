@@ -15,6 +15,7 @@ use crate::admission::{Door, Place};
 use crate::frame::{self, FrameError};
 use crate::front::Front;
 use crate::refuse::Refuse;
+use crate::turns::Turn;
 use crate::{execute, follow, request, review};
 
 /// After a failed accept, for example without descriptors left, others get time to finish.
@@ -102,17 +103,26 @@ async fn converse(front: Rc<Front>, door: Door, uid: u32, mut stream: UnixStream
         frame::write(&mut stream, &response, limits.response_write()).await.ok();
         return;
     }
-    let done = match frame::read(&mut stream, limits.request_read()).await {
-        Ok(Request::Execute(asked)) if door == Door::Request => {
+    let turn = front.large_messages.take(uid);
+    let done = match frame::read(&mut stream, limits.request_read(), turn).await {
+        Ok((Request::Execute(asked), turn)) if door == Door::Request => {
             let handed_over = execute::execute(&front, uid, stream, &asked).await;
             // The connection is the root half's now; it no longer counts here.
-            drop(place);
+            drop((place, asked, turn));
             if let Some(handed_over) = handed_over {
                 handed_over.follow().await;
             }
             return;
         }
-        Ok(asked) => serve(&front, door, uid, &mut stream, asked).await,
+        Ok((asked, turn)) => {
+            let mut turn = turn.and_then(Result::ok);
+            if matches!(asked, Request::List { .. }) {
+                // Given back first: nobody waits for a turn with a turn in hand.
+                drop(turn.take());
+                turn = front.large_messages.take(uid).await.ok();
+            }
+            serve(&front, door, uid, &mut stream, asked, turn).await
+        }
         Err(error) => refuse_frame(&front, uid, &mut stream, error).await,
     };
     if let Err(error) = done {
@@ -139,6 +149,7 @@ async fn serve(
     uid: u32,
     stream: &mut UnixStream,
     asked: Request,
+    turn: Option<Turn>,
 ) -> Result<(), FrameError> {
     let viewer = match door {
         Door::Request => Viewer::Requester(uid),
@@ -148,10 +159,14 @@ async fn serve(
     match answer(front, door, uid, viewer, stream, asked).await {
         Ok(Answer::One(response)) => frame::write(stream, &response, limit).await,
         Ok(Answer::Follow(response, plan, viewer, changes)) => {
+            drop(turn);
             frame::write(stream, &response, limit).await?;
             follow::one(front, stream, plan, viewer, changes).await
         }
-        Ok(Answer::Watch(changes)) => follow::all(front, stream, changes).await,
+        Ok(Answer::Watch(changes)) => {
+            drop(turn);
+            follow::all(front, stream, changes).await
+        }
         Err(refuse) => {
             front.journal.count("request", refuse.reason().name(), Some(uid));
             frame::write(stream, &refused(Some((front, viewer)), &refuse), limit).await

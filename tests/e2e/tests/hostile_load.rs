@@ -101,6 +101,52 @@ fn five_thousand_idle_connections_hold_the_places_of_their_uid_and_no_more() {
 }
 
 #[test]
+fn slow_senders_of_large_messages_and_slow_readers_of_large_lists_hold_little() {
+    let mut scene = Scene::with(&format!("{ROOMY}request_read_secs = 600\n"), "");
+    for number in 0..120 {
+        scene.ask(&["true", &number.to_string(), &"x".repeat(60_000)]);
+    }
+    let before = Before::of(&scene);
+    let body = vec![0; olb_wire::REQUEST_BYTES_MAX];
+    let mut large = olb_e2e_tests::framed(&body);
+    large.pop();
+    let mut senders: Vec<(Raw, usize)> = (0..50).map(|_| (scene.agent.connect(), 0)).collect();
+    let (mut idle, mut peak) = (0, 0);
+    // As much as the front takes, until it takes no more; never the last byte.
+    while idle < 50 {
+        idle += 1;
+        for (raw, sent) in &mut senders {
+            if let Ok(more @ 1..) = olb_sys::socket::send_now(&raw.stream, &large[*sent..]) {
+                (*sent, idle) = (*sent + more, 0);
+            }
+        }
+        peak = peak.max(resident_kib(before.pids[0]));
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let whole = senders.iter().filter(|(_, sent)| *sent == large.len()).count();
+    println!("50 senders of 1.25 MiB: {whole} were read to the last byte but one, peak {peak} KiB");
+    assert!(peak < before.memory[0] + ROOM_KIB);
+    assert_eq!(whole, 2, "large_messages_per_uid");
+    drop(senders);
+    let mut readers: Vec<Raw> = Vec::new();
+    for _ in 0..50 {
+        let mut raw = scene.agent.connect();
+        raw.send(&olb_e2e_tests::message(&Request::List { open: true })).unwrap();
+        readers.push(raw);
+    }
+    assert_served(&mut scene.desk);
+    let mut peak = resident_kib(before.pids[0]);
+    for mut raw in readers {
+        let Some(Response::Requests(list)) = raw.answer() else { panic!("no list") };
+        assert!(list.len() > 90, "{}", list.len());
+        peak = peak.max(resident_kib(before.pids[0]));
+    }
+    println!("50 readers of a list of 12 MB: peak {peak} KiB");
+    assert!(peak < before.memory[0] + 128 * 1024);
+    before.assert_files();
+}
+
+#[test]
 fn all_uids_together_hold_the_places_of_all_and_no_more() {
     let limits = format!("{ROOMY}request_read_secs = 600\nconnections_total = 100\n");
     let scene = Scene::with(&limits, "");
