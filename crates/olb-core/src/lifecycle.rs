@@ -1,8 +1,6 @@
 //! The machine: every live request, and what may happen to it.
 
 mod operation;
-#[cfg(test)]
-mod property;
 mod submit;
 #[cfg(test)]
 mod tests;
@@ -255,7 +253,8 @@ impl Lifecycle {
     }
 
     fn end(&mut self, now: u64, plan: PlanDigest, change: Change) -> Vec<Effect> {
-        // What is due can be ended: the table has the step, and a property test holds it to that.
+        // What is due can be ended: the table has the step, and a property test holds it to that
+        // (tests/fuzz-replay).
         self.advance(now, plan, change).map(|_| self.report(plan)).unwrap_or_default()
     }
 

@@ -24,7 +24,7 @@ const LAYERS: [(&str, u8); 11] = [
 ];
 
 /// Packages of tests, which may depend on anything.
-const TESTS: [&str; 3] = ["olb-arch-tests", "olb-bench", "olb-e2e-tests"];
+const TESTS: [&str; 4] = ["olb-arch-tests", "olb-bench", "olb-e2e-tests", "olb-fuzz-targets"];
 
 /// Crates without I/O, clock and randomness.
 const PURE: [&str; 5] = ["olb-lease", "olb-core", "olb-wire", "olb-exec-api", "olb-review"];
