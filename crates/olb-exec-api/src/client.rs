@@ -16,6 +16,8 @@ pub const FRAME_HEADER_BYTES: usize = 8;
 pub const FRAME_PAYLOAD_MAX: usize = 64 * 1024;
 /// A refusal's text, in bytes.
 const TEXT_BYTES_MAX: usize = 4096;
+/// What is kept of the end of a stream, in bytes.
+const TAIL_BYTES_MAX: usize = 16 * 1024;
 
 /// Why bytes are not a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -113,6 +115,9 @@ impl Refusal {
         let number = cbor.u16("reason")?;
         let reason = Reason::from_number(number).ok_or(FrameError::Reason(number))?;
         let text = cbor.text()?.to_owned();
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(CborError::Range { what: "the text" }.into());
+        }
         let recorded = if cbor.null() { None } else { Some(read_recorded(&mut cbor)?) };
         cbor.end()?;
         Ok(Self { reason, text, recorded })
@@ -126,11 +131,15 @@ pub(crate) fn write_recorded<'a>(cbor: &'a mut Writer, recorded: &Recorded) -> &
 
 pub(crate) fn read_recorded(cbor: &mut Reader<'_>) -> Result<Recorded, CborError> {
     cbor.array_len(3)?;
-    Ok(Recorded {
+    let recorded = Recorded {
         receipt: cbor.bytes()?.into(),
         stdout_tail: cbor.bytes()?.into(),
         stderr_tail: cbor.bytes()?.into(),
-    })
+    };
+    if recorded.stdout_tail.len().max(recorded.stderr_tail.len()) > TAIL_BYTES_MAX {
+        return Err(CborError::Range { what: "a tail" });
+    }
+    Ok(recorded)
 }
 
 /// A frame to the client.
@@ -311,6 +320,24 @@ mod tests {
         assert_eq!(ClientFrame::decode(started, b"x"), Err(FrameError::Header));
         let refused = header(b"R\0\0\0\0\0\0\x02");
         assert!(matches!(ClientFrame::decode(refused, b"xy"), Err(FrameError::Cbor(_))));
+    }
+
+    //
+    #[test]
+    fn a_text_or_a_tail_above_its_limit_is_refused() {
+        let text = |length| {
+            let mut cbor = Writer::new();
+            cbor.array(3).uint(42).text(&"x".repeat(length)).null();
+            Refusal::decode(&cbor.finish())
+        };
+        assert!(text(TEXT_BYTES_MAX).is_ok());
+        assert!(matches!(text(TEXT_BYTES_MAX + 1), Err(FrameError::Cbor(_))));
+        for (stdout, stderr, is_fine) in [(0, 0, true), (1, 0, false), (0, 1, false)] {
+            let tail = |more| vec![7; TAIL_BYTES_MAX + more];
+            let recorded =
+                Recorded { receipt: vec![1], stdout_tail: tail(stdout), stderr_tail: tail(stderr) };
+            assert_eq!(Recorded::decode(&recorded.encode()).is_ok(), is_fine);
+        }
     }
 
     //

@@ -171,6 +171,14 @@ mod tests {
         assert!(matches!(Config::parse(text.as_bytes()), Err(LineError::Unknown { .. })));
     }
 
+    // [F-2]
+    #[test]
+    fn a_tail_longer_than_answers_can_carry_is_refused() {
+        let parse = |bytes| Config::parse(format!("{BASE}tail_bytes = {bytes}\n").as_bytes());
+        assert_eq!(parse(TAIL_BYTES_MAX).unwrap().limits.tail_bytes, 16_384);
+        assert!(matches!(parse(TAIL_BYTES_MAX + 1), Err(LineError::Value { .. })));
+    }
+
     // [F-3]
     #[test]
     fn root_the_front_and_nobody_are_never_requesters() {
