@@ -20,6 +20,7 @@ mod plan;
 mod process;
 mod recovery;
 mod scene;
+mod terminal;
 mod trail;
 
 pub use approver::Approver;
@@ -37,4 +38,5 @@ pub use plan::{command, plan_for};
 pub use process::{Seeded, children, open_files, resident_kib, wait_until};
 pub use recovery::{Figures, Lottery, Recovery, append, lines, lines_of};
 pub use scene::{ROOMY, Scene, finished};
+pub use terminal::{Session, Terminal};
 pub use trail::{Fate, Trail};

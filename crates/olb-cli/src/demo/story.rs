@@ -1,9 +1,11 @@
 //! What the demo says. With `--json`, standard output is left to the one object at the end.
 
-use std::io::{self, IsTerminal, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result};
+use nix::sys::termios::{FlushArg, tcflush};
+use nix::unistd::read;
 use olb_review::display::safe;
 use serde::Serialize;
 
@@ -79,22 +81,18 @@ impl Story {
 
     /// Asks for yes or no on standard input. Anything but a plain yes, silence included, is no.
     pub(super) fn confirm(&self, yes: bool, stop: &Stop) -> Result<bool> {
+        let is_terminal = io::stdin().is_terminal();
+        if is_terminal && !yes {
+            // What was typed before the request was on the screen is no answer to it.
+            tcflush(io::stdin(), FlushArg::TCIFLUSH).context("the terminal cannot be used")?;
+        }
         self.text("Approve? [y/N] ")?;
         if yes {
             self.line("y   (answered by --yes)")?;
             return Ok(true);
         }
-        let mut answer = Vec::new();
-        let mut stdin = io::stdin().lock();
-        while !answer.ends_with(b"\n") && answer.len() < ANSWER_BYTES_MAX {
-            stop.wait(&[stdin.as_fd()], None)?;
-            let mut byte = [0];
-            if stdin.read(&mut byte).context("standard input cannot be read")? == 0 {
-                break;
-            }
-            answer.extend(byte);
-        }
-        if !(stdin.is_terminal() && answer.ends_with(b"\n")) {
+        let answer = answer(io::stdin().as_fd(), stop)?;
+        if !(is_terminal && answer.ends_with(b"\n")) {
             // Nobody's terminal has ended the line.
             self.line("")?;
         }
@@ -108,4 +106,21 @@ impl Story {
         let written = writeln!(stdout, "{}", json::line(object)).and_then(|()| stdout.flush());
         written.context("nobody reads the demo's result")
     }
+}
+
+/// One line, or what there is of it at the end of the input.
+///
+/// Read without a buffer of this process: bytes in one would not wake [`Stop::wait`], and the demo
+/// would wait for an answer that it already has.
+fn answer(input: BorrowedFd<'_>, stop: &Stop) -> Result<Vec<u8>> {
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\n") && answer.len() < ANSWER_BYTES_MAX {
+        stop.wait(&[input], None)?;
+        let mut byte = [0];
+        if read(input, &mut byte).context("standard input cannot be read")? == 0 {
+            break;
+        }
+        answer.extend(byte);
+    }
+    Ok(answer)
 }
