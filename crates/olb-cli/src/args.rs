@@ -365,7 +365,7 @@ pub(crate) enum DevCommand {
     Down(DevDirArgs),
     /// The process that owns an instance
     #[command(hide = true)]
-    Supervise(DevDirArgs),
+    Supervise(DevSuperviseArgs),
 }
 
 /// `olb dev up`.
@@ -380,6 +380,31 @@ pub(crate) struct DevUpArgs {
     /// Account that may approve, besides you
     #[arg(long, value_name = "USER")]
     pub(crate) approver: Vec<String>,
+    #[command(flatten)]
+    pub(crate) life: DevLifeArgs,
+}
+
+/// How long an instance lives that nobody ends. Not for people: tests cannot wait for hours.
+#[derive(Debug, Args)]
+pub(crate) struct DevLifeArgs {
+    /// It ends by itself after this time
+    #[arg(
+        long,
+        hide = true,
+        default_value = "8h",
+        value_name = "TIME",
+        value_parser = crate::duration::parse
+    )]
+    pub(crate) lifetime: u32,
+}
+
+/// `olb dev supervise`.
+#[derive(Debug, Args)]
+pub(crate) struct DevSuperviseArgs {
+    #[command(flatten)]
+    pub(crate) folder: DevDirArgs,
+    #[command(flatten)]
+    pub(crate) life: DevLifeArgs,
 }
 
 /// A command about an instance's folder.

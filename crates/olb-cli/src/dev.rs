@@ -1,7 +1,7 @@
 //! `olb dev`: a throwaway broker in the background, for plugin authors and tests. Root only.
 //!
 //! `up` makes the folder and starts a supervisor that owns both halves; `down` ends the supervisor
-//! and removes the folder. The supervisor ends by itself after eight hours.
+//! and removes the folder. The supervisor ends by itself after eight hours, and removes it then.
 
 mod accounts;
 mod processes;
@@ -40,7 +40,9 @@ pub(crate) fn run(command: &DevCommand) -> ExitCode {
     let done = match command {
         DevCommand::Up(args) => up(args),
         DevCommand::Down(args) => down(&args.dir),
-        DevCommand::Supervise(args) => existing(&args.dir).and_then(|one| supervise::run(&one)),
+        DevCommand::Supervise(args) => {
+            existing(&args.folder.dir).and_then(|one| supervise::run(&one, args.life.lifetime))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -56,14 +58,13 @@ pub(crate) fn run(command: &DevCommand) -> ExitCode {
 
 fn up(args: &DevUpArgs) -> Result<()> {
     let dir = checked_path(&args.dir)?;
-    if dir.symlink_metadata().is_ok() {
-        let text = format!("{} exists already; name a new folder", dir.display());
-        return Err(Failure::usage(text).into());
-    }
-    let accounts = Accounts::resolve(&args.requester, &args.approver)?;
+    let sudo_uid = std::env::var("SUDO_UID").ok();
+    let accounts = Accounts::resolve(&args.requester, &args.approver, sudo_uid.as_deref())?;
     let stop = Stop::new()?;
-    let instance = Instance::at(dir);
-    let started = start(&instance, accounts, &stop);
+    // From here on the folder is this process's own: another 'up' of the same folder fails there,
+    // and what it finds is not its to remove.
+    let instance = claim(dir)?;
+    let started = start(&instance, accounts, args.life.lifetime, &stop);
     if started.is_err() {
         instance.remove()?;
     }
@@ -74,10 +75,23 @@ fn up(args: &DevUpArgs) -> Result<()> {
     io::stdout().write_all(&line).context("nobody reads how to reach the instance")
 }
 
-fn start(instance: &Instance, accounts: Accounts, stop: &Stop) -> Result<()> {
+fn claim(dir: PathBuf) -> Result<Instance> {
+    let shown = dir.display().to_string();
+    Instance::claim(dir).map_err(|error| {
+        let found = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        match found {
+            Some(io::ErrorKind::AlreadyExists) => {
+                Failure::usage(format!("{shown} exists already; name a new folder")).into()
+            }
+            Some(_) | None => error,
+        }
+    })
+}
+
+fn start(instance: &Instance, accounts: Accounts, lifetime: u32, stop: &Stop) -> Result<()> {
     let [front_uid] = uids::unused()?;
     let host = format!("{HOST_PREFIX}{}", random_suffix()?);
-    instance.create(&Settings { host, front_uid, requesters: accounts.requesters })?;
+    instance.furnish(&Settings { host, front_uid, requesters: accounts.requesters })?;
     let dir = instance.dir();
     ensure!(
         instance.can_run_programs(),
@@ -88,8 +102,19 @@ fn start(instance: &Instance, accounts: Accounts, stop: &Stop) -> Result<()> {
     for approver in &accounts.approvers {
         enrol(instance, approver, stop)?;
     }
+    if let Some(invoker) = &accounts.invoker
+        && let Err(error) = enrol(instance, invoker, stop)
+    {
+        if error.is::<Stopped>() {
+            return Err(error);
+        }
+        // Nobody asked for this by name: root can answer all the same.
+        eprintln!("olb: {error:#}; only root and those named with --approver can approve");
+    }
     let log = instance.log_file(SUPERVISOR);
-    let arguments = [Path::new("dev"), Path::new("supervise"), Path::new("--dir"), dir];
+    let lifetime = format!("--lifetime={lifetime}s");
+    let words = ["dev", "supervise", lifetime.as_str(), "--dir"].map(Path::new);
+    let arguments = [&words[..], &[dir]].concat();
     let (reader, supervisor) =
         launch(&instance.program("olb"), &arguments, &log, SUPERVISOR_END_MS)?;
     // It waits for two daemons, one after the other.
@@ -105,7 +130,7 @@ fn start(instance: &Instance, accounts: Accounts, stop: &Stop) -> Result<()> {
 fn enrol(instance: &Instance, approver: &str, stop: &Stop) -> Result<()> {
     let folder = instance.approvers_dir().display().to_string();
     let words = ["keys", "enroll", "--user", approver, "--approvers-dir", &folder];
-    let enrolled = child::run(child::client(instance, effective_uid(), &words), stop)?;
+    let enrolled = child::olb(instance, effective_uid(), &words, stop)?;
     let said = String::from_utf8_lossy(&enrolled.stderr).trim_end().to_owned();
     ensure!(enrolled.code == 0, "{approver} cannot be enrolled: {said}");
     Ok(())

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 use olb_lease::{Approver, PublicKey};
 use olb_review::display::safe;
@@ -16,6 +15,7 @@ use serde_json::{Value, json};
 use crate::args::EnrollArgs;
 use crate::client::Runtime;
 use crate::failure::Failure;
+use crate::instance::child::Program;
 use crate::{json, keys};
 
 /// Enrolments of the installed broker.
@@ -238,20 +238,17 @@ fn key_of(account: &Account) -> Result<String, Failure> {
             "no key could be made as {name} ({why}); run 'olb keys create' as {name} and give its key with --key"
         ))
     };
-    let output = Command::new("/proc/self/exe")
-        .args(["keys", "create", "--json"])
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .gid(account.gid)
-        .uid(account.uid) // with a uid given, the standard library drops supplementary groups
-        .output()
-        .map_err(|error| failed(&error.to_string()))?;
+    let program = Program {
+        path: Path::new("/proc/self/exe"),
+        argv: &["olb", "keys", "create", "--json"],
+        variables: &[],
+        account: (account.uid, account.gid),
+    };
+    let output = program.run(None).map_err(|error| failed(&format!("{error:#}")))?;
     let object: Option<Value> = serde_json::from_slice(&output.stdout).ok();
     let key = object.as_ref().and_then(|object| object.get("key")?.as_str());
     match key {
-        Some(key) if output.status.success() => Ok(key.to_owned()),
+        Some(key) if output.code == 0 => Ok(key.to_owned()),
         Some(_) | None => Err(failed("it could not be written")),
     }
 }

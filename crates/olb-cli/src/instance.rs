@@ -13,7 +13,7 @@ pub(crate) mod stop;
 pub(crate) mod uids;
 
 use std::fs::{self, DirBuilder, Permissions};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -94,21 +94,28 @@ impl Instance {
         self.dir.join("bin").join(name)
     }
 
-    /// Makes the folder, which must not exist, and all in it that the daemons need to start.
+    /// Makes the folder. Whoever succeeds owns it: only they may furnish and remove it.
+    ///
+    /// # Errors
+    /// One sentence; the folder exists already, perhaps since a moment ago, or cannot be made.
+    pub(crate) fn claim(dir: PathBuf) -> Result<Self> {
+        make_dir(&dir, passable())?;
+        Ok(Self { dir })
+    }
+
+    /// Makes all in the folder that the daemons need to start.
     ///
     /// # Errors
     /// One sentence; what was made so far is left for [`Self::remove`].
-    pub(crate) fn create(&self, settings: &Settings) -> Result<()> {
-        // Where everything belongs to one user, nobody else has any business inside.
-        let passable = if effective_uid() == 0 { 0o711 } else { 0o700 };
-        make_dir(&self.dir, passable)?;
+    pub(crate) fn furnish(&self, settings: &Settings) -> Result<()> {
+        let passable = passable();
         make_dir(&self.runtime_dir(), passable)?;
         make_dir(&self.dir.join("bin"), passable)?;
         make_dir(&self.state_dir(), 0o700)?;
         make_dir(&self.approvers_dir(), 0o700)?;
         make_dir(&self.front_dir(), 0o700)?;
         if effective_uid() == 0 {
-            chown(self.front_dir(), Some(settings.front_uid), Some(settings.front_uid))
+            lchown(self.front_dir(), Some(settings.front_uid), Some(settings.front_uid))
                 .context("the front's folder cannot be handed to its account")?;
         }
         self.copy_programs()?;
@@ -152,7 +159,7 @@ impl Instance {
         let key = keys::own(Some(&self.operator_key()))?.public;
         let text = format!(
             "name = {name}\nuid = {uid}\nkey = {key}\nrequesters = any\nrun_as = any\n\
-             run_as_groups = any\n             max_lease_secs = 900\nmax_approvals_per_hour = 3600\nnot_after = 0\nsecond = none\n"
+             run_as_groups = any\nmax_lease_secs = 900\nmax_approvals_per_hour = 3600\nnot_after = 0\nsecond = none\n"
         );
         let file = self.approvers_dir().join(format!("{name}.conf"));
         write_new_private(&file, text.as_bytes(), 0o600)
@@ -190,6 +197,11 @@ fn installed(name: &str) -> Result<PathBuf> {
         Some(path) => Ok(path),
         None => bail!("{name} is neither beside {} nor in {PACKAGED}; build it", own.display()),
     }
+}
+
+/// Where everything belongs to one user, nobody else has any business inside.
+fn passable() -> u32 {
+    if effective_uid() == 0 { 0o711 } else { 0o700 }
 }
 
 fn make_dir(path: &Path, mode: u32) -> Result<()> {
@@ -230,6 +242,18 @@ mod tests {
                 "requesters = 61201,61202",
             ]
         );
+    }
+
+    #[test]
+    fn a_folder_is_claimed_once_and_the_second_one_changes_nothing() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("x");
+        let first = Instance::claim(dir.clone()).unwrap();
+        fs::write(first.dir().join("kept"), "x").unwrap();
+        let error = Instance::claim(dir).unwrap_err();
+        assert!(format!("{error:#}").contains("File exists"), "{error:#}");
+        assert!(first.dir().join("kept").exists());
+        first.remove().unwrap();
     }
 
     #[test]

@@ -4,19 +4,13 @@
 //! every field that decides what runs, what the demo's own agent asked for, and its id the one that
 //! the agent's own process printed: whatever else reached the broker meanwhile is not approved.
 
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use olb_lease::{Plan, plan_digest};
+use olb_lease::{Plan, environment, plan_digest};
 use olb_wire::RequestView;
 
-use super::stage::Stage;
-
-/// Where commands are looked for, as the broker does it.
-const SECURE_PATH: [&str; 6] =
-    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+use super::stage::{Stage, find};
 
 /// What the plan has to say.
 #[derive(Debug)]
@@ -36,9 +30,7 @@ impl Expected {
     /// There is no such command.
     pub(super) fn new(stage: &Stage<'_>, id: &str, command: &[&str], reason: &str) -> Result<Self> {
         let name = command.first().copied().unwrap_or_default();
-        let found = SECURE_PATH.iter().map(|dir| Path::new(dir).join(name));
-        let found = found.filter_map(|path| fs::canonicalize(path).ok()).next();
-        let executable = found.with_context(|| format!("{name} is not installed"))?;
+        let executable = find(name)?;
         Ok(Self {
             request_id: id.to_owned(),
             requester_uid: stage.requester_uid(),
@@ -63,7 +55,7 @@ impl Expected {
             (plan.argv == self.argv && plan.typed_argv == self.argv, "arguments"),
             (plan.executable.path == self.executable, "executable"),
             (plan.cwd.path == b"/", "working directory"),
-            (plan.environment_words.is_empty(), "environment"),
+            (has_fixed_environment(&plan), "environment"),
             (plan.stdin.is_none(), "standard input"),
             (plan.reason == self.reason, "reason"),
         ];
@@ -74,14 +66,23 @@ impl Expected {
     }
 }
 
+/// Nothing was typed, and the rest is what every command gets.
+fn has_fixed_environment(plan: &Plan) -> bool {
+    plan.environment_words.is_empty() && environment::check(plan).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
+    use olb_lease::{Digest, Stdin};
+
     use super::*;
     use crate::testing;
 
     fn demo_plan() -> Plan {
         let mut plan = testing::plan();
         plan.cwd.path = b"/".to_vec();
+        let account = environment::Account { name: "root", home: b"/root", shell: b"/bin/sh" };
+        plan.environment = environment::base(account);
         plan
     }
 
@@ -116,7 +117,7 @@ mod tests {
 
     #[test]
     fn every_field_that_decides_what_runs_is_compared() {
-        let changes: [fn(&mut Plan); 7] = [
+        let changes: [fn(&mut Plan); 10] = [
             |plan| plan.requester_uid += 1,
             |plan| plan.run_as.uid = 7,
             |plan| plan.argv.push(b"x".to_vec()),
@@ -124,6 +125,14 @@ mod tests {
             |plan| plan.executable.path = b"/bin/sh".to_vec(),
             |plan| plan.cwd.path = b"/tmp".to_vec(),
             |plan| plan.reason.clear(),
+            |plan| plan.stdin = Some(Stdin { size: 1, sha256: Digest([1; 32]) }),
+            // As a requester may set it; the word alone makes the difference.
+            |plan| {
+                plan.environment.insert("TZ".into(), "UTC".into());
+                plan.environment_words.insert("TZ".into(), "UTC".into());
+            },
+            // As no requester may.
+            |plan| drop(plan.environment.insert("LD_PRELOAD".into(), "/tmp/x".into())),
         ];
         for change in changes {
             let mut plan = demo_plan();

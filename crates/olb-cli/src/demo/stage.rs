@@ -1,19 +1,19 @@
 //! Who and what the demo plays with: its folder, its accounts, and running their commands.
 
 use std::env;
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::{DirBuilderExt, chown};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, fchown, lchown};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, anyhow};
+use olb_lease::environment::SECURE_PATH;
 use olb_sys::account::user_by_uid;
-use olb_sys::file::write_new_private;
 use olb_sys::harden::effective_uid;
 
 use super::story::Story;
 use crate::client::Runtime;
-use crate::instance::child::{self, Output};
+use crate::instance::child::{self, Output, Program};
 use crate::instance::stop::Stop;
 use crate::instance::{Instance, Settings, random_suffix, uids};
 
@@ -44,7 +44,14 @@ impl<'a> Stage<'a> {
         let settings = Settings { host, front_uid, requesters: vec![requester_uid] };
         let mut last = anyhow!("there is no folder to work in; set TMPDIR to one");
         for base in bases() {
-            let instance = Instance::at(base.join(format!("olb-demo-{}", random_suffix()?)));
+            let dir = base.join(format!("olb-demo-{}", random_suffix()?));
+            let instance = match Instance::claim(dir) {
+                Ok(instance) => instance,
+                Err(error) => {
+                    last = error;
+                    continue;
+                }
+            };
             let stage = Self { instance, stop, front_uid, requester_uid, cleared: false };
             match stage.furnish(&settings) {
                 Ok(()) => return Ok(stage),
@@ -55,7 +62,7 @@ impl<'a> Stage<'a> {
     }
 
     fn furnish(&self, settings: &Settings) -> Result<()> {
-        self.instance.create(settings)?;
+        self.instance.furnish(settings)?;
         let (folder, socket) = (self.folder(), self.instance.runtime_dir().join("request.sock"));
         if !self.instance.can_run_programs() {
             return Err(anyhow!("programs cannot be run from {}", folder.display()));
@@ -66,13 +73,9 @@ impl<'a> Stage<'a> {
         self.instance.enrol_operator(OPERATOR)?;
         let agent = self.agent_dir();
         DirBuilder::new().mode(0o700).create(&agent).context("the agent's folder")?;
-        self.give_to_agent(&agent)
-    }
-
-    fn give_to_agent(&self, path: &Path) -> Result<()> {
         if self.boundary() {
-            chown(path, Some(self.requester_uid), Some(self.requester_uid))
-                .with_context(|| format!("{} cannot be handed over", path.display()))?;
+            lchown(&agent, Some(self.requester_uid), Some(self.requester_uid))
+                .context("the agent's folder cannot be handed over")?;
         }
         Ok(())
     }
@@ -132,18 +135,24 @@ impl<'a> Stage<'a> {
 
     /// Puts the lease where the agent, and nobody else but root, can read it.
     pub(super) fn write_lease(&self, lease: &str) -> Result<()> {
-        let file = self.lease_file();
-        write_new_private(&file, format!("{lease}\n").as_bytes(), 0o600)
-            .context("the agent's lease cannot be written")?;
-        self.give_to_agent(&file)
+        let write = || {
+            let mut options = OpenOptions::new();
+            let mut file =
+                options.write(true).create_new(true).mode(0o600).open(self.lease_file())?;
+            if self.boundary() {
+                // By descriptor: in the agent's own folder a name may mean another file by now.
+                fchown(&file, Some(self.requester_uid), Some(self.requester_uid))?;
+            }
+            file.write_all(format!("{lease}\n").as_bytes())
+        };
+        write().context("the agent's lease cannot be written")
     }
 
     /// The operator runs `olb`, shown and with its output.
     pub(super) fn operator(&self, story: &Story, arguments: &[&str]) -> Result<Output> {
         let prompt = if self.boundary() { "#" } else { "$" };
         story.command(prompt, &[&["olb"], arguments].concat())?;
-        let output =
-            child::run(child::client(&self.instance, self.own_uid(), arguments), self.stop)?;
+        let output = child::olb(&self.instance, self.own_uid(), arguments, self.stop)?;
         story.output(&output)?;
         Ok(output)
     }
@@ -158,24 +167,32 @@ impl<'a> Stage<'a> {
 
     /// The agent runs `olb`; nothing is shown.
     pub(super) fn agent_quietly(&self, arguments: &[&str]) -> Result<Output> {
-        child::run(child::client(&self.instance, self.requester_uid, arguments), self.stop)
+        child::olb(&self.instance, self.requester_uid, arguments, self.stop)
     }
 
     /// The agent runs a command by itself, without the broker.
     pub(super) fn plain(&self, story: &Story, words: &[&str]) -> Result<()> {
         story.command("$", words)?;
-        let [program, arguments @ ..] = words else { return Ok(()) };
-        let mut command = Command::new(program);
-        command.args(arguments);
-        child::prepare(&mut command, &self.instance, self.requester_uid);
-        story.output(&child::run(command, self.stop)?)
+        let path = find(words.first().copied().unwrap_or_default())?;
+        let account = (self.requester_uid, self.requester_uid);
+        let program = Program { path: &path, argv: words, variables: &[], account };
+        story.output(&program.run(Some(self.stop))?)
     }
+}
+
+/// The program of this name, looked for as the broker does it.
+///
+/// # Errors
+/// There is none.
+pub(super) fn find(name: &str) -> Result<PathBuf> {
+    let found = SECURE_PATH.split(':').map(|dir| Path::new(dir).join(name));
+    let found = found.filter_map(|path| fs::canonicalize(path).ok()).next();
+    found.with_context(|| format!("{name} is not installed"))
 }
 
 impl Drop for Stage<'_> {
     fn drop(&mut self) {
-        let there = fs::symlink_metadata(self.folder()).is_ok();
-        if self.cleared || !there {
+        if self.cleared {
             return;
         }
         if let Err(error) = self.instance.remove() {

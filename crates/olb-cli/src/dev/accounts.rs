@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 
 use anyhow::{Context, Result};
-use olb_sys::account::user_by_name;
+use olb_sys::account::{Account, user_by_name, user_by_uid};
 
 use crate::failure::Failure;
 
@@ -20,6 +20,8 @@ pub(super) struct Accounts {
     pub(super) requesters: Vec<u32>,
     /// Names of the accounts that may answer, besides root.
     pub(super) approvers: Vec<String>,
+    /// Name of the account that became root by sudo, where it may answer too.
+    pub(super) invoker: Option<String>,
 }
 
 impl Accounts {
@@ -27,7 +29,11 @@ impl Accounts {
     ///
     /// # Errors
     /// One is not known, or may not have its part.
-    pub(super) fn resolve(requesters: &[String], approvers: &[String]) -> Result<Self> {
+    pub(super) fn resolve(
+        requesters: &[String],
+        approvers: &[String],
+        sudo_uid: Option<&str>,
+    ) -> Result<Self> {
         let asking = requesters.iter().map(|word| requester(word));
         let mut asking = asking.collect::<Result<Vec<u32>>>()?;
         asking.sort_unstable();
@@ -49,8 +55,21 @@ impl Accounts {
                 "uid {uid} asks the installed broker of this host; use another account here"
             ));
         }
-        Ok(Self { requesters: asking, approvers: answering })
+        let invoker = invoker(sudo_uid)?.filter(|account| {
+            // A developer may well let their own account ask; then root answers.
+            !asking.contains(&account.uid) && !answering.contains(&account.name)
+        });
+        let invoker = invoker.map(|account| account.name);
+        Ok(Self { requesters: asking, approvers: answering, invoker })
     }
+}
+
+/// The account behind `SUDO_UID`. Whoever can set it here is root already: it is a convenience.
+fn invoker(sudo_uid: Option<&str>) -> Result<Option<Account>> {
+    let Some(uid) = sudo_uid.and_then(|uid| uid.parse().ok()).filter(|uid| *uid != 0) else {
+        return Ok(None);
+    };
+    user_by_uid(uid).context("accounts cannot be looked up")
 }
 
 fn refuse<T>(text: &str) -> Result<T> {
@@ -96,21 +115,21 @@ mod tests {
 
     #[test]
     fn numbers_without_an_account_may_ask() {
-        let accounts = Accounts::resolve(&words(&["61300", "61299", "61300"]), &[]).unwrap();
+        let accounts = Accounts::resolve(&words(&["61300", "61299", "61300"]), &[], None).unwrap();
         assert_eq!(accounts.requesters, [61_299, 61_300]);
     }
 
     #[test]
     fn root_nobody_and_strangers_may_not() {
         for word in ["root", "0", "65534", "4294967295", "no-such-account", "-1"] {
-            let error = Accounts::resolve(&words(&[word]), &[]).unwrap_err();
+            let error = Accounts::resolve(&words(&[word]), &[], None).unwrap_err();
             assert!(error.is::<Failure>(), "{word}");
         }
     }
 
     #[test]
     fn root_is_an_approver_anyway() {
-        let accounts = Accounts::resolve(&words(&["61300"]), &words(&["root"])).unwrap();
+        let accounts = Accounts::resolve(&words(&["61300"]), &words(&["root"]), None).unwrap();
         assert!(accounts.approvers.is_empty());
     }
 
@@ -118,8 +137,24 @@ mod tests {
     fn nobody_asks_and_answers() {
         let daemon = user_by_name("daemon").unwrap().unwrap();
         let asks = words(&[&daemon.uid.to_string()]);
-        let error = Accounts::resolve(&asks, &words(&["daemon"])).unwrap_err();
+        let error = Accounts::resolve(&asks, &words(&["daemon"]), None).unwrap_err();
         assert_eq!(error.to_string(), "daemon would ask and answer; choose two accounts");
+    }
+
+    #[test]
+    fn who_came_by_sudo_may_answer_unless_they_ask() {
+        let daemon = user_by_name("daemon").unwrap().unwrap();
+        let uid = daemon.uid.to_string();
+        let invoker = |asks: &str, answers: &[&str], sudo_uid: &str| {
+            let accounts = Accounts::resolve(&words(&[asks]), &words(answers), Some(sudo_uid));
+            accounts.unwrap().invoker
+        };
+        assert_eq!(invoker("61300", &[], &uid).as_deref(), Some("daemon"));
+        assert_eq!(invoker(&uid, &[], &uid), None, "asks");
+        assert_eq!(invoker("61300", &["daemon"], &uid), None, "is named already");
+        for nobody in ["0", "", "x", "-1", "61301"] {
+            assert_eq!(invoker("61300", &[], nobody), None, "{nobody:?}");
+        }
     }
 
     #[test]

@@ -10,19 +10,18 @@ use crate::instance::Instance;
 use crate::instance::daemon::Halves;
 use crate::instance::stop::Woken;
 
-/// An instance that was forgotten ends by itself after this time, in milliseconds.
-const LIFETIME_MS: u64 = 8 * 60 * 60 * 1000;
 /// The longest single wait, in milliseconds: timers stand still while a host sleeps, the clock that
 /// decides does not.
 const WAIT_MS: u64 = 10 * 60 * 1000;
 
-/// Runs the instance until it is ended, a half ends by itself, or its time is over.
+/// Runs the instance until it is ended, a half ends by itself, or its `lifetime` in seconds is over:
+/// then the folder is removed too, as nobody else will.
 ///
 /// # Errors
 /// A half did not start, or ended by itself: then the folder is left, with its logs.
-pub(super) fn run(instance: &Instance) -> Result<()> {
+pub(super) fn run(instance: &Instance, lifetime: u32) -> Result<()> {
     let stop = Stop::new()?;
-    let deadline = boottime_ms().saturating_add(LIFETIME_MS);
+    let deadline = boottime_ms().saturating_add(u64::from(lifetime).saturating_mul(1000));
     let halves = Halves::start(instance, &stop)?;
     processes::write_down(instance, &halves)?;
     io::stdout().write_all(b"ready\n").context("nobody waits for the instance")?;

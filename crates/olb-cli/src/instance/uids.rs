@@ -9,8 +9,11 @@ use olb_sys::account::user_by_uid;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 
-/// Where systemd, too, picks accounts that come and go.
-const RANGE: RangeInclusive<u32> = 61_184..=65_519;
+/// Where the numbers come from, best first. Both are outside everything that distributions, systemd
+/// (its passing accounts are 61184 to 65519), subordinate ids and directory services assign. The
+/// first is the end of the 31-bit numbers; a container whose user namespace maps none of these has
+/// the second, a gap that systemd leaves.
+const RANGES: [RangeInclusive<u32>; 2] = [0x7fff_0000..=0x7fff_fffe, 60_706..=61_183];
 
 /// `N` numbers without an account, a group, a process, or a place in a range of subordinate ids.
 ///
@@ -25,21 +28,35 @@ pub(crate) fn unused<const N: usize>() -> Result<[u32; N]> {
         // Without the file nothing is handed out.
         subordinate_ranges(&fs::read_to_string(path).unwrap_or_default())
     });
+    let handed_out = |id: u32| subordinate.iter().flatten().any(|range| range.contains(&id.into()));
+    let mut mapped = Vec::new();
+    for path in ["/proc/self/uid_map", "/proc/self/gid_map"] {
+        mapped.push(mapped_ranges(&fs::read_to_string(path).context("/proc cannot be read")?));
+    }
+    let is_mapped =
+        |id: u32| mapped.iter().all(|map| map.iter().any(|range| range.contains(&id.into())));
     let mut random = [0; 4];
     SysRng.try_fill_bytes(&mut random).context("the operating system gave no random numbers")?;
-    let start = RANGE.start() + u32::from_ne_bytes(random) % (RANGE.end() - RANGE.start());
-    let mut found = Vec::with_capacity(N);
-    for uid in (start..=*RANGE.end()).chain(*RANGE.start()..start) {
-        let handed_out = subordinate.iter().flatten().any(|range| range.contains(&uid.into()));
-        let free = !taken.contains(&uid) && !handed_out;
-        if free && user_by_uid(uid).context("accounts cannot be looked up")?.is_none() {
-            found.push(uid);
-        }
-        if let Ok(uids) = found.as_slice().try_into() {
-            return Ok(uids);
+    for range in RANGES {
+        let mut found = Vec::with_capacity(N);
+        for id in from_somewhere(range, u32::from_ne_bytes(random)) {
+            let free = is_mapped(id) && !taken.contains(&id) && !handed_out(id);
+            if free && user_by_uid(id).context("accounts cannot be looked up")?.is_none() {
+                found.push(id);
+            }
+            if let Ok(ids) = found.as_slice().try_into() {
+                return Ok(ids);
+            }
         }
     }
-    bail!("no {N} unused account numbers between {} and {}", RANGE.start(), RANGE.end())
+    bail!("there are no {N} account numbers that nobody uses; end other demos and try again")
+}
+
+/// All numbers of `range`, from a place in it that `random` chooses.
+fn from_somewhere(range: RangeInclusive<u32>, random: u32) -> impl Iterator<Item = u32> {
+    let (first, last) = range.into_inner();
+    let start = first.saturating_add(random % (last - first));
+    (start..=last).chain(first..start)
 }
 
 /// Uids that some process has: real, effective, saved or for files.
@@ -74,6 +91,16 @@ fn subordinate_ranges(text: &str) -> Vec<std::ops::Range<u64>> {
     text.lines().filter_map(range).collect()
 }
 
+/// Numbers that exist in this process's user namespace: lines of `first outside count`.
+fn mapped_ranges(text: &str) -> Vec<std::ops::Range<u64>> {
+    let range = |line: &str| {
+        let mut numbers = line.split_whitespace().map(|word| word.parse::<u64>().ok());
+        let (first, _, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        Some(first..first.saturating_add(count))
+    };
+    text.lines().filter_map(range).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,7 +109,33 @@ mod tests {
     fn numbers_that_are_found_are_free_and_differ() {
         let [front, requester] = unused::<2>().unwrap();
         assert_ne!(front, requester);
-        assert!(RANGE.contains(&front) && RANGE.contains(&requester));
+        for id in [front, requester] {
+            assert!(RANGES.iter().any(|range| range.contains(&id)), "{id}");
+        }
+    }
+
+    #[test]
+    fn no_number_is_one_that_systemd_gives_to_a_service() {
+        for range in RANGES {
+            assert!(*range.end() < 61_184 || *range.start() > 65_519, "{range:?}");
+        }
+    }
+
+    #[test]
+    fn every_number_of_a_range_comes_once() {
+        for random in [0, 1, 2, 3, u32::MAX] {
+            let mut all: Vec<u32> = from_somewhere(10..=13, random).collect();
+            all.sort_unstable();
+            assert_eq!(all, [10, 11, 12, 13]);
+        }
+    }
+
+    #[test]
+    fn maps_of_a_namespace_are_read() {
+        let container = mapped_ranges("         0     100000      65536\n");
+        assert_eq!((container.len(), container[0].clone()), (1, 0..65_536));
+        let whole = mapped_ranges("0 0 4294967295\n");
+        assert!(whole[0].contains(&0x7fff_fffe));
     }
 
     #[test]
