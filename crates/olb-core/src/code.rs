@@ -132,6 +132,13 @@ impl Codes {
         }
     }
 
+    /// Takes codes that were given at times ahead of `now` for given now.
+    pub(crate) fn settle(&mut self, now: u64) {
+        for (at, _) in &mut self.given {
+            *at = now.min(*at);
+        }
+    }
+
     /// Gives the first of eight candidates that is well apart from all others; `None` where each
     /// one is too close to a code in use, and new random bytes are needed.
     pub(crate) fn give(&mut self, now: u64, random: &[u8; 32]) -> Option<Code> {

@@ -23,6 +23,16 @@ impl Denials {
         self.denied.sort_by_key(|request| denied_at(request));
     }
 
+    /// Takes denials that are ahead of `now` for denials of now, and returns these.
+    pub(crate) fn settle(&mut self, now: u64) -> Vec<Arc<Request>> {
+        let ahead = self.denied.iter_mut().filter(|request| request.is_ahead_of(now));
+        let settled = ahead.map(|request| {
+            Arc::make_mut(request).settle(now);
+            Arc::clone(request)
+        });
+        settled.collect()
+    }
+
     /// Forgets what can no longer matter at `now`.
     pub(crate) fn forget(&mut self, now: u64, limits: &Limits) {
         let memory = limits.denial_memory_secs();
@@ -37,7 +47,8 @@ impl Denials {
         limits: &Limits,
     ) -> Option<(&Arc<Request>, u64)> {
         let last = self.denied.iter().rev().find(|request| request.cool_off_key == key)?;
-        let left = denied_at(last).saturating_add(limits.cool_off_secs).saturating_sub(now);
+        let at = denied_at(last).min(now);
+        let left = at.saturating_add(limits.cool_off_secs).saturating_sub(now);
         (left > 0).then_some((last, left))
     }
 
@@ -45,7 +56,7 @@ impl Denials {
     pub(crate) fn hold(&self, uid: u32, now: u64, limits: &Limits) -> Option<u64> {
         let count = usize::try_from(limits.denials_before_hold).ok().filter(|count| *count > 0)?;
         let of_uid = self.denied.iter().filter(|request| request.requester_uid == uid);
-        let times: Vec<u64> = of_uid.map(|request| denied_at(request)).collect();
+        let times: Vec<u64> = of_uid.map(|request| denied_at(request).min(now)).collect();
         let holds = times.windows(count).filter_map(|window| {
             let (first, last) = (window.first()?, window.last()?);
             let close = last.saturating_sub(*first) <= limits.hold_window_secs;

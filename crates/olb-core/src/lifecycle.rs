@@ -1,5 +1,6 @@
 //! The machine: every live request, and what may happen to it.
 
+mod clock;
 mod operation;
 mod submit;
 #[cfg(test)]
@@ -104,9 +105,13 @@ pub struct Lifecycle {
     entries: BTreeMap<PlanDigest, Entry>,
     /// Those in a final state, the first to be forgotten first.
     finished: VecDeque<PlanDigest>,
+    /// What these weigh together.
+    finished_bytes: u64,
     codes: Codes,
     denials: Denials,
     submits: BTreeMap<u32, VecDeque<u64>>,
+    /// The latest time that anything here was noted at.
+    latest: u64,
 }
 
 impl Lifecycle {
@@ -120,9 +125,12 @@ impl Lifecycle {
             epoch: None,
             entries: BTreeMap::new(),
             finished: VecDeque::new(),
+            finished_bytes: 0,
             codes: Codes::remember(memory.codes),
             denials: Denials::default(),
             submits: BTreeMap::new(),
+            // Not known yet: the first tick looks at every time that was remembered.
+            latest: u64::MAX,
         };
         for request in requests {
             let (digest, request) = (request.digest, Arc::new(request));
@@ -131,6 +139,7 @@ impl Lifecycle {
             }
             if !request.is_open() {
                 this.finished.push_back(digest);
+                this.finished_bytes = this.finished_bytes.saturating_add(request.weight());
             }
             this.entries
                 .insert(digest, Entry { request, under_way: 0, agreement: Agreement::Doubted });
@@ -218,13 +227,15 @@ impl Lifecycle {
         self.tick(now)
     }
 
-    /// Ends what is over at `now`, and forgets what no longer matters.
+    /// Ends what is over at `now`, and forgets what no longer matters. To be called before a submit
+    /// and a list too: it is here that a wall clock that was set back is noticed.
     pub fn tick(&mut self, now: u64) -> Vec<Effect> {
+        let mut effects = self.observe(now);
         self.codes.forget_before(now.saturating_sub(self.limits.code_reuse_secs));
         self.denials.forget(now, &self.limits);
-        self.submits.retain(|_, times| times.back().is_some_and(|last| is_recent(now, *last)));
         let due: Vec<_> = self.entries.values().filter_map(|entry| self.due(entry, now)).collect();
-        due.into_iter().flat_map(|(plan, change)| self.end(now, plan, change)).collect()
+        effects.extend(due.into_iter().flat_map(|(plan, change)| self.end(now, plan, change)));
+        effects
     }
 
     /// When [`Self::tick`] has something to do next; ask again after any other call.
@@ -267,6 +278,7 @@ impl Lifecycle {
             Step::Same => return Ok(false),
             Step::Refused => return Err(Reject::InvalidTransition { state, event }),
         };
+        self.latest = self.latest.max(now);
         let request = Arc::make_mut(&mut entry.request);
         request.state = to;
         note(request, now, change);
@@ -274,6 +286,7 @@ impl Lifecycle {
             request.finished_at = Some(now);
             request.lease = None;
             self.finished.push_back(plan);
+            self.finished_bytes = self.finished_bytes.saturating_add(request.weight());
         }
         if to == State::Denied {
             self.denials.note(Arc::clone(&entry.request));
@@ -296,16 +309,13 @@ impl Lifecycle {
 
     fn forget_finished(&mut self) {
         let keep = usize::try_from(self.limits.finished_in_memory).unwrap_or(usize::MAX);
-        let surplus = self.finished.len().saturating_sub(keep);
-        for plan in self.finished.drain(..surplus) {
-            self.entries.remove(&plan);
+        let bytes = self.limits.finished_in_memory_bytes;
+        while self.finished.len() > keep || self.finished_bytes > bytes {
+            let Some(plan) = self.finished.pop_front() else { break };
+            let weight = self.entries.remove(&plan).map_or(0, |entry| entry.request.weight());
+            self.finished_bytes = self.finished_bytes.saturating_sub(weight);
         }
     }
-}
-
-/// Whether `then` is within the minute that ends at `now`.
-fn is_recent(now: u64, then: u64) -> bool {
-    now.saturating_sub(then) < 60
 }
 
 /// Keeps what belongs to a change.

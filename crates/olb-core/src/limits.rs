@@ -59,6 +59,16 @@ limits! {
     code_reuse_secs = 86_400,
     /// Finished requests kept in memory; older ones are read from the store.
     finished_in_memory = 256,
+    /// Bytes of plans, receipts and output of these.
+    finished_in_memory_bytes = 16_777_216,
+    /// Finished requests of one uid in the store; the oldest ones are deleted above it.
+    stored_per_uid = 10_000,
+    /// Bytes of the finished requests of one uid in the store.
+    stored_bytes_per_uid = 67_108_864,
+    /// Finished requests of all in the store; above it those of the uid with the most bytes go.
+    stored_total = 100_000,
+    /// Bytes of the finished requests of all in the store.
+    stored_bytes_total = 268_435_456,
 }
 
 impl Limits {

@@ -62,6 +62,9 @@ pub enum Reject {
     /// Not the caller's, or not known: the two are not told apart.
     #[error("no request of yours has this id or code; 'olb list' shows yours")]
     NotYours,
+    /// The ledger may hold a decision that this half does not know.
+    #[error("whether this request was decided is not known until the broker answers; try again")]
+    Unconfirmed,
     /// A limit.
     #[error("the limit {limit} = {max} is reached; try again when requests are decided")]
     TooMany {

@@ -103,6 +103,33 @@ impl Request {
         !self.state.is_final()
     }
 
+    /// Bytes that it holds beside what every request does.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        let optional = [&self.lease, &self.receipt].into_iter().flatten().map(Vec::len);
+        let parts = [self.plan.len(), self.stdout_tail.len(), self.stderr_tail.len()];
+        parts.into_iter().chain(optional).map(|bytes| bytes as u64).sum()
+    }
+
+    /// Whether anything of it was noted at a time after `now`.
+    pub(crate) fn is_ahead_of(&self, now: u64) -> bool {
+        let later = [self.decided_at, self.burned_at, self.finished_at];
+        later.into_iter().flatten().chain([self.created_at]).max().is_some_and(|at| at > now)
+    }
+
+    /// Takes times that are after `now` for `now`; deadlines keep their distance from what they are
+    /// counted from.
+    pub(crate) fn settle(&mut self, now: u64) {
+        let created_ahead = self.created_at.saturating_sub(now);
+        let decided_ahead = self.decided_at.map_or(0, |at| at.saturating_sub(now));
+        self.expires_at = self.expires_at.saturating_sub(created_ahead);
+        self.lease_expires_at = self.lease_expires_at.map(|end| end.saturating_sub(decided_ahead));
+        self.created_at = self.created_at.min(now);
+        for at in [&mut self.decided_at, &mut self.burned_at, &mut self.finished_at] {
+            *at = at.map(|at| at.min(now));
+        }
+    }
+
     /// The lease, if it can be presented at `now`.
     #[must_use]
     pub fn usable_lease(&self, now: u64) -> Option<&[u8]> {

@@ -234,7 +234,8 @@ impl Lifecycle {
     /// # Errors
     /// [`Reject::NotYours`]; [`Reject::NotCancellable`] where it is not pending;
     /// [`Reject::BeingDecided`] where a decision is with the root half, which could then not be
-    /// taken back.
+    /// taken back; [`Reject::Unconfirmed`] where one may have been recorded: then the ledger has to
+    /// be asked first.
     pub fn cancel(
         &mut self,
         now: u64,
@@ -249,8 +250,12 @@ impl Lifecycle {
             Step::Same => return Ok((request, Vec::new())),
             Step::Refused => return Err(Reject::NotCancellable { request }),
         }
-        if self.entries.get(&plan).is_some_and(|entry| entry.under_way > 0) {
-            return Err(Reject::BeingDecided);
+        match self.entries.get(&plan) {
+            Some(entry) if entry.under_way > 0 => return Err(Reject::BeingDecided),
+            Some(entry) if entry.agreement != Agreement::Confirmed => {
+                return Err(Reject::Unconfirmed);
+            }
+            Some(_) | None => {}
         }
         self.advance(now, plan, Change::Cancel)?;
         let cancelled = self.by_plan(&plan).cloned().unwrap_or(request);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use olb_lease::Plan;
 
-use super::{Agreement, Effect, Entry, Lifecycle, is_recent};
+use super::{Agreement, Effect, Entry, Lifecycle};
 use crate::matching::{CoolOffKey, MatchKey};
 use crate::reject::Reject;
 use crate::request::Request;
@@ -53,20 +53,22 @@ impl Submitted {
 }
 
 impl Lifecycle {
-    /// Counts a submit of `uid` at `now`. To be asked before anything is resolved for it.
+    /// Counts a submit of `uid` at `uptime`, in seconds of a clock that nobody sets. To be asked
+    /// before anything is resolved for it.
     ///
     /// # Errors
     /// [`Reject::TooMany`] above `submits_per_uid_per_minute`.
-    pub fn admit(&mut self, now: u64, uid: u32) -> Result<Admission, Reject> {
+    pub fn admit(&mut self, uptime: u64, uid: u32) -> Result<Admission, Reject> {
         let max = self.limits.submits_per_uid_per_minute;
+        self.submits.retain(|_, times| times.back().is_some_and(|last| is_recent(uptime, *last)));
         let times = self.submits.entry(uid).or_default();
-        while times.front().is_some_and(|first| !is_recent(now, *first)) {
+        while times.front().is_some_and(|first| !is_recent(uptime, *first)) {
             times.pop_front();
         }
         if times.len() as u64 >= max {
             return Err(Reject::TooMany { limit: "submits_per_uid_per_minute", max });
         }
-        times.push_back(now);
+        times.push_back(uptime);
         Ok(Admission { uid })
     }
 
@@ -164,6 +166,12 @@ impl Lifecycle {
         let entry =
             Entry { request: Arc::clone(&request), under_way: 0, agreement: Agreement::Confirmed };
         self.entries.insert(digest, entry);
+        self.latest = self.latest.max(now);
         Ok(Submitted { request, how: SubmittedAs::New, effects: self.report(digest) })
     }
+}
+
+/// Whether `then` is within the minute that ends at `now`; what is ahead of `now` is not.
+fn is_recent(now: u64, then: u64) -> bool {
+    now.checked_sub(then).is_some_and(|age| age < 60)
 }

@@ -1,3 +1,5 @@
+mod clock;
+
 use olb_lease::{Outcome, VerdictKind};
 
 use super::*;
@@ -230,6 +232,13 @@ fn only_a_pending_request_is_cancelled_and_twice_is_once() {
     bench.core.begin_decide(request.digest, VerdictKind::Approve).unwrap();
     assert_eq!(bench.core.cancel(NOW, &by_code, AGENT).err(), Some(Reject::BeingDecided));
     bench.core.refused(request.digest);
+    bench.core.begin_decide(request.digest, VerdictKind::Approve).unwrap();
+    bench.core.lost(request.digest);
+    // The lost answer may have been that it is approved: only the ledger knows.
+    assert_eq!(bench.core.cancel(NOW, &by_code, AGENT).err(), Some(Reject::Unconfirmed));
+    assert_eq!(bench.core.unreconciled(), [request.digest]);
+    assert_eq!(bench.core.cancel(NOW, &by_code, AGENT).err(), Some(Reject::Unconfirmed));
+    bench.core.reconcile(NOW, request.digest, LedgerView::default()).unwrap();
     let (cancelled, effects) = bench.core.cancel(NOW, &by_code, AGENT).unwrap();
     assert_eq!((cancelled.state, effects.len()), (State::Cancelled, 3));
     assert_eq!(bench.core.cancel(NOW, &by_code, AGENT), Ok((cancelled, Vec::new())));
@@ -325,6 +334,28 @@ fn old_finished_requests_leave_the_memory_but_their_codes_stay_taken() {
     let random = one.code.random().repeat(8);
     let refused = bench.core.submit(NOW, admission, plan, &random.try_into().unwrap());
     assert_eq!(refused, Err(Reject::NoCode));
+}
+
+#[test]
+fn finished_requests_leave_the_memory_by_their_bytes_too() {
+    let mut bench = Bench::new();
+    let requests = ["a", "b", "c"].map(|word| bench.pending(&["id", word]));
+    let two = 2 * requests[0].weight();
+    let mut bench = Bench::with(Limits { finished_in_memory_bytes: two, ..Limits::default() });
+    let requests = ["a", "b", "c"].map(|word| bench.pending(&["id", word]));
+    for request in &requests {
+        bench.core.cancel(NOW, &Selector::Code(request.code), AGENT).unwrap();
+    }
+    let kept = requests.each_ref().map(|one| bench.core.by_plan(&one.digest).is_some());
+    assert_eq!(kept, [false, true, true]);
+    let memory =
+        Memory { requests: requests.iter().map(|one| ended(one)).collect(), ..Memory::default() };
+    let restored = Lifecycle::restore(bench.core.limits().clone(), memory);
+    assert_eq!(restored.list(Viewer::Approver, false).len(), 2);
+}
+
+fn ended(request: &Request) -> Request {
+    Request { state: State::Cancelled, finished_at: Some(NOW), ..request.clone() }
 }
 
 #[test]
