@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use olb_core::Viewer;
 use olb_exec_api::Info;
 use thiserror::Error;
 
@@ -22,6 +23,23 @@ impl Door {
         match self {
             Self::Request => "request.sock",
             Self::Review => "review.sock",
+        }
+    }
+}
+
+/// Who is at which door, by the kernel's word.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    pub(crate) door: Door,
+    pub(crate) uid: u32,
+}
+
+impl Peer {
+    /// What it may see.
+    pub(crate) fn viewer(self) -> Viewer {
+        match self.door {
+            Door::Request => Viewer::Requester(self.uid),
+            Door::Review => Viewer::Approver,
         }
     }
 }
@@ -51,9 +69,32 @@ pub(crate) fn check(info: &Info, door: Door, uid: u32) -> Result<(), AdmissionEr
     let approver = info.enrolments.iter().any(|enrolment| enrolment.uid == uid);
     match door {
         Door::Request if requester => Ok(()),
-        Door::Request => Err(AdmissionError::NotRequester),
         Door::Review if approver && !(requester && info.boundary) => Ok(()),
-        Door::Review => Err(AdmissionError::NotApprover),
+        Door::Request | Door::Review => Err(not_listed(door)),
+    }
+}
+
+/// What somebody is told who is not on the list of this door.
+pub(crate) fn not_listed(door: Door) -> AdmissionError {
+    match door {
+        Door::Request => AdmissionError::NotRequester,
+        Door::Review => AdmissionError::NotApprover,
+    }
+}
+
+/// One for each door, so that nobody at one can shut out those at the other.
+#[derive(Debug)]
+pub(crate) struct Doors<T> {
+    pub(crate) request: T,
+    pub(crate) review: T,
+}
+
+impl<T> Doors<T> {
+    pub(crate) fn of(&self, door: Door) -> &T {
+        match door {
+            Door::Request => &self.request,
+            Door::Review => &self.review,
+        }
     }
 }
 

@@ -64,10 +64,12 @@ macro_rules! front_limits {
 }
 
 front_limits! {
-    /// Open connections of one uid, both sockets together.
+    /// Open connections of one uid to one of the sockets.
     connections_per_uid = 64,
-    /// Open connections of all.
+    /// Open connections of all requesters.
     connections_total = 512,
+    /// Open connections of all approvers; requesters cannot take these places.
+    review_connections_total = 128,
     /// How long a request may take to arrive.
     request_read_secs = 10,
     /// How long a client may take to read an answer.
@@ -77,7 +79,7 @@ front_limits! {
     /// Look-ups of one uid at once, the others wait; one that hangs on a strange file system keeps
     /// its place.
     lookups_per_uid = 4,
-    /// Requests above 64 KiB, and lists, of one uid at once; the others wait. Bounds the memory that
+    /// Messages above 64 KiB, and lists, of one uid at once; the others wait. Bounds the memory that
     /// clients who send or read slowly can hold.
     large_messages_per_uid = 2,
     /// The time limit of a command that asks for none.

@@ -23,6 +23,7 @@ use crate::operation::Operation;
 use crate::plan::{argv_of, check_command, cwd_of, stdin_of};
 use crate::refuse::Refuse;
 use crate::request::build;
+use crate::turns::Turn;
 
 /// A presentation that the root half has taken over: what is left to do once the client's socket is
 /// closed here.
@@ -40,11 +41,14 @@ pub(crate) async fn execute(
     uid: u32,
     mut stream: UnixStream,
     execute: &Execute,
+    turn: Option<Turn>,
 ) -> Option<HandedOver> {
     match hand_over(front, uid, &stream, execute).await {
         Ok(handed_over) => Some(handed_over),
         Err(refuse) => {
             front.journal.count("execute", refuse.reason().name(), Some(uid));
+            let weight = refuse.request().map_or(0, |request| request.weight());
+            let _turn = front.turn(uid, weight, turn).await;
             let frame = ClientFrame::Refused(refuse.refusal()).encode();
             let limit = front.config.connections.response_write();
             // A client that is gone needs no refusal.

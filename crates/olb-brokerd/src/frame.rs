@@ -13,8 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// A request above this, in bytes, waits for its uid's turn.
-const LARGE_BYTES: usize = 64 * 1024;
+use crate::turns::Turn;
 
 /// Why there is no request to serve.
 #[derive(Debug, Error)]
@@ -41,13 +40,13 @@ impl FrameError {
     }
 }
 
-/// Reads one request; it has to be complete within `limit`. For a large one `turn` is waited for
-/// first, and handed back to be kept as long as the request is.
-pub(crate) async fn read<T>(
+/// Reads one request; it has to be complete within `limit`. Once its length is known `turn` is waited
+/// for, and handed back to be kept as long as the request is.
+pub(crate) async fn read<F: Future<Output = Option<Turn>>>(
     stream: &mut UnixStream,
     limit: Duration,
-    turn: impl Future<Output = T>,
-) -> Result<(Request, Option<T>), FrameError> {
+    turn: impl FnOnce(u64) -> F,
+) -> Result<(Request, Option<Turn>), FrameError> {
     let body = timeout(limit, read_body(stream, turn));
     let (body, turn) = body.await.map_err(|_| FrameError::Late(limit))??;
     match olb_sys::socket::queued_bytes(&*stream)? {
@@ -57,14 +56,14 @@ pub(crate) async fn read<T>(
 }
 
 /// Plain reads without a control buffer: the kernel drops descriptors that a client attaches.
-async fn read_body<T>(
+async fn read_body<F: Future<Output = Option<Turn>>>(
     stream: &mut UnixStream,
-    turn: impl Future<Output = T>,
-) -> Result<(Vec<u8>, Option<T>), FrameError> {
+    turn: impl FnOnce(u64) -> F,
+) -> Result<(Vec<u8>, Option<Turn>), FrameError> {
     let mut prefix = [0; LENGTH_BYTES];
     stream.read_exact(&mut prefix).await.map_err(|_| FrameError::Closed)?;
     let length = body_length(prefix, REQUEST_BYTES_MAX)?;
-    let turn = if length > LARGE_BYTES { Some(turn.await) } else { None };
+    let turn = turn(length as u64).await;
     // Grows with what arrives, so that an announcement alone costs no memory.
     let mut body = Vec::new();
     stream.take(length as u64).read_to_end(&mut body).await?;

@@ -8,21 +8,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use olb_core::{Effect, Lifecycle, Reject, Request, Selector, Viewer};
+use olb_core::{Effect, Lifecycle, Reject, Request, Selector, State, Viewer};
 use olb_exec_api::Info;
 use olb_lease::PlanDigest;
 use olb_store::{Store, StoreError};
-use olb_sys::clock::unix_secs;
+use olb_sys::clock::{boottime_ms, unix_secs};
 use olb_wire::RequestView;
-use tokio::sync::{Mutex, Notify, broadcast};
+use tokio::sync::{Mutex, Notify, broadcast, watch};
 
-use crate::admission::{Door, Places, check};
+use crate::admission::{Door, Doors, Peer, Places, check};
 use crate::config::Config;
 use crate::execd::Execd;
 use crate::journal::Journal;
 use crate::lookup::Lookups;
 use crate::refuse::Refuse;
-use crate::turns::Turns;
+use crate::turns::{Turn, Turns};
 use crate::view::{Beside, view};
 
 /// Changes that a slow watcher may fall behind by before it has to start over.
@@ -34,6 +34,8 @@ const STRANGERS_GAP: Duration = Duration::from_millis(50);
 /// Connections of uids that are on no list as far as is known, each and in all, while the root half
 /// is asked about them.
 const STRANGERS: (u64, u64) = (2, 32);
+/// A message above this, in bytes, waits for its uid's turn.
+pub(crate) const LARGE_BYTES: usize = 64 * 1024;
 
 struct Known {
     info: Rc<Info>,
@@ -45,9 +47,9 @@ pub(crate) struct Front {
     pub(crate) config: Config,
     pub(crate) execd: Execd,
     pub(crate) lookups: Lookups,
-    pub(crate) places: Places,
-    pub(crate) strangers: Places,
-    pub(crate) large_messages: Turns,
+    pub(crate) places: Doors<Places>,
+    pub(crate) strangers: Doors<Places>,
+    large_messages: Turns,
     pub(crate) journal: Journal,
     pub(crate) store: Store,
     pub(crate) lifecycle: RefCell<Lifecycle>,
@@ -55,7 +57,11 @@ pub(crate) struct Front {
     pub(crate) deadlines: Notify,
     /// There may be something to ask the ledger about.
     pub(crate) in_doubt: Notify,
+    /// Held while the ledger is asked: one round at a time.
+    pub(crate) round: Mutex<()>,
     problem: RefCell<Option<String>>,
+    /// Who may pass has changed.
+    lists: watch::Sender<()>,
     changes: broadcast::Sender<Arc<Request>>,
     known: RefCell<Option<Known>>,
     asking: Mutex<()>,
@@ -72,26 +78,33 @@ impl Front {
         let memory = store.load_memory(unix_secs(), &config.requests)?;
         let limits = &config.connections;
         let (stranger, strangers) = STRANGERS;
-        Ok(Self {
+        let strangers = || Places::new(("strangers_per_uid", stranger), ("strangers", strangers));
+        let places =
+            |total| Places::new(("connections_per_uid", limits.connections_per_uid), total);
+        let front = Self {
             lookups: Lookups::new(limits.lookups_per_uid, limits.lookup()),
-            places: Places::new(
-                ("connections_per_uid", limits.connections_per_uid),
-                ("connections_total", limits.connections_total),
-            ),
-            strangers: Places::new(("strangers_per_uid", stranger), ("strangers", strangers)),
+            places: Doors {
+                request: places(("connections_total", limits.connections_total)),
+                review: places(("review_connections_total", limits.review_connections_total)),
+            },
+            strangers: Doors { request: strangers(), review: strangers() },
             large_messages: Turns::new(limits.large_messages_per_uid),
             journal: Journal::default(),
             lifecycle: RefCell::new(Lifecycle::restore(config.requests.clone(), memory)),
             deadlines: Notify::new(),
             in_doubt: Notify::new(),
+            round: Mutex::new(()),
             problem: RefCell::new(problem),
+            lists: watch::Sender::new(()),
             changes: broadcast::Sender::new(CHANGES_KEPT),
             known: RefCell::new(None),
             asking: Mutex::new(()),
             config,
             execd,
             store,
-        })
+        };
+        while front.trim() {}
+        Ok(front)
     }
 
     /// Seconds since the Unix epoch.
@@ -99,36 +112,72 @@ impl Front {
         unix_secs()
     }
 
+    /// Seconds since boot, by a clock that nobody can set.
+    pub(crate) fn uptime(&self) -> u64 {
+        boottime_ms() / 1000
+    }
+
     /// Carries out effects in their order. Where the store fails the change stands in memory and is
     /// announced all the same: `broker.db` can only forget.
     pub(crate) fn apply(&self, effects: Vec<Effect>) -> Result<(), StoreError> {
         let mut result = Ok(());
+        let mut is_over = false;
         for effect in effects {
             let stored = match effect {
                 Effect::Persist(request) => self.store.save(&request),
-                Effect::ForgetStdin(plan) => self.store.delete_stdin(&plan),
+                Effect::ForgetStdin(plan) => {
+                    is_over = true;
+                    self.store.delete_stdin(&plan)
+                }
                 Effect::Changed(request) => {
                     self.announce(request);
                     Ok(())
                 }
             };
             if let Err(error) = &stored {
-                tracing::error!(event = "store_failed", %error);
-                *self.problem.borrow_mut() = Some(error.to_string());
+                self.store_failed(error);
             }
             result = result.and(stored);
+        }
+        if is_over {
+            self.trim();
         }
         self.deadlines.notify_one();
         result
     }
 
+    /// Deletes a few of the oldest requests where there are too many; whether there may be more.
+    fn trim(&self) -> bool {
+        self.store.trim(self.now(), &self.config.requests).unwrap_or_else(|error| {
+            self.store_failed(&error);
+            false
+        })
+    }
+
+    fn store_failed(&self, error: &StoreError) {
+        let error = error.to_string();
+        self.journal.failed("store", "failed", &error);
+        *self.problem.borrow_mut() = Some(error);
+    }
+
     fn announce(&self, request: Arc<Request>) {
-        tracing::info!(
-            event = "request",
-            id = %request.id(),
-            state = %request.state,
-            uid = request.requester_uid,
-        );
+        let uid = request.requester_uid;
+        match request.state {
+            // These take a requester and nobody else: as many as it likes.
+            State::Pending | State::Cancelled | State::Expired => {
+                self.journal.count("request", request.state.name(), Some(uid));
+            }
+            State::Approved
+            | State::Executing
+            | State::Exited
+            | State::Killed
+            | State::SpawnFailed
+            | State::OutcomeUnknown
+            | State::Denied
+            | State::Revoked => {
+                tracing::info!(event = "request", id = %request.id(), state = %request.state, uid);
+            }
+        }
         // Nobody listening is fine.
         let _listeners = self.changes.send(request);
     }
@@ -155,7 +204,10 @@ impl Front {
         let asked = Instant::now();
         let info = Rc::new(self.execd.info().await?);
         self.check_uid_map(&info)?;
-        *self.known.borrow_mut() = Some(Known { info: Rc::clone(&info), asked });
+        let known = self.known.replace(Some(Known { info: Rc::clone(&info), asked }));
+        if known.is_some_and(|known| !same_lists(&known.info, &info)) {
+            self.lists.send_replace(());
+        }
         let effects = self.lifecycle.borrow_mut().epoch_is(self.now(), info.epoch);
         self.apply(effects)?;
         // The root half answers: whatever was in doubt can be asked about.
@@ -186,6 +238,28 @@ impl Front {
         self.known_info().is_some_and(|info| check(&info, door, uid).is_ok())
     }
 
+    /// Whether a peer that was let in is still welcome, as far as the root half says or said last.
+    pub(crate) async fn is_welcome(&self, peer: Peer) -> bool {
+        if let Err(error) = self.info().await {
+            self.journal.count("lists", error.reason().name(), None);
+        }
+        self.is_listed(peer.door, peer.uid)
+    }
+
+    /// Tells whenever who may pass has changed.
+    pub(crate) fn lists(&self) -> watch::Receiver<()> {
+        self.lists.subscribe()
+    }
+
+    /// Waits for a turn of `uid` where a message of so many bytes needs one; `turn` is one that it
+    /// has already.
+    pub(crate) async fn turn(&self, uid: u32, bytes: u64, turn: Option<Turn>) -> Option<Turn> {
+        match turn {
+            None if bytes > LARGE_BYTES as u64 => self.large_messages.take(uid).await.ok(),
+            turn => turn,
+        }
+    }
+
     /// Whether `uid` may pass. Requesters known to be listed pass at once: what they ask for is
     /// checked again with newer knowledge, here and by the root half.
     pub(crate) async fn admit(&self, door: Door, uid: u32) -> Result<(), Refuse> {
@@ -210,11 +284,15 @@ impl Front {
 
     /// The request for this plan, from memory or from the store.
     pub(crate) fn by_plan(&self, plan: &PlanDigest) -> Result<Arc<Request>, Refuse> {
+        Ok(self.find_plan(plan)?.ok_or(Reject::NotYours)?)
+    }
+
+    /// The same; `None` where it is in neither.
+    pub(crate) fn find_plan(&self, plan: &PlanDigest) -> Result<Option<Arc<Request>>, StoreError> {
         if let Some(request) = self.lifecycle.borrow().by_plan(plan) {
-            return Ok(Arc::clone(request));
+            return Ok(Some(Arc::clone(request)));
         }
-        let stored = self.store.find_by_plan(plan)?;
-        Ok(stored.map(Arc::new).ok_or(Reject::NotYours)?)
+        Ok(self.store.find_by_plan(plan)?.map(Arc::new))
     }
 
     /// The request that a person named, if `viewer` may see it. Not found and not theirs are one.
@@ -256,4 +334,10 @@ impl Front {
         let retry_after_secs = self.lifecycle.borrow().retry_after(&request, self.now());
         Refuse::Standing { request, retry_after_secs }
     }
+}
+
+/// Whether the same uids may pass.
+fn same_lists(one: &Info, other: &Info) -> bool {
+    let approvers = |info: &Info| info.enrolments.iter().map(|one| one.uid).collect::<Vec<_>>();
+    one.requesters == other.requesters && approvers(one) == approvers(other)
 }

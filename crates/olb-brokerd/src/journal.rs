@@ -20,7 +20,16 @@ impl Journal {
     /// Counts one, and tells all since the last summary where one is due.
     pub(crate) fn count(&self, what: &'static str, why: &'static str, uid: Option<u32>) {
         if let Some(counts) = self.summary(what, why, Instant::now()) {
-            tracing::info!(event = "refusals", counts, last_uid = uid);
+            tracing::info!(event = "counts", counts, last_uid = uid);
+        }
+    }
+
+    /// Counts a failure of the host's in the same way; of each summary the last one is told in full.
+    pub(crate) fn failed(&self, what: &'static str, why: &'static str, error: &str) {
+        if let Some(counts) = self.summary(what, why, Instant::now()) {
+            tracing::error!(event = "counts", counts, last_error = error);
+        } else {
+            tracing::debug!(event = "failed", what, why, error);
         }
     }
 

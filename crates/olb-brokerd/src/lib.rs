@@ -22,6 +22,7 @@ mod follow;
 mod frame;
 mod front;
 mod journal;
+mod list;
 mod lookup;
 mod operation;
 mod plan;

@@ -43,7 +43,7 @@ pub(crate) enum Refuse {
     NotAsked,
     #[error("the request says neither a lease, an id nor a command; name one of them")]
     NothingToRun,
-    #[error("the command is too long as a whole: {0}")]
+    #[error("{}", plan_text(.0))]
     Plan(#[from] PlanError),
     #[error("no random numbers can be drawn; see the broker's log")]
     Random,
@@ -66,6 +66,28 @@ pub(crate) enum Refuse {
     Word(#[from] WordError),
     #[error("this is not asked for on this socket; use the other one")]
     WrongDoor,
+}
+
+/// What the front checks in words of its own does not get here; this is what is left.
+fn plan_text(error: &PlanError) -> String {
+    match error {
+        PlanError::Limit("length") => format!(
+            "the command with its environment, reason and groups is longer than {} bytes as a \
+             whole; put long arguments into a root-owned file",
+            olb_lease::PLAN_BYTES_MAX
+        ),
+        PlanError::Limit(field) => {
+            format!("the {field} of this command is outside what a request can hold; shorten it")
+        }
+        PlanError::Nul(field) => {
+            format!(
+                "the {field} of this command holds a NUL byte, which cannot be passed; remove it"
+            )
+        }
+        PlanError::Cbor(_) => {
+            String::from("the request that is kept is damaged; ask for the command again")
+        }
+    }
 }
 
 fn execd_text(error: &ExecdError) -> &str {
@@ -160,7 +182,9 @@ fn reject_reason(reject: &Reject) -> Reason {
         Reject::BadPlan(_) => Reason::Malformed,
         Reject::BeingDecided | Reject::NoCode | Reject::TooMany { .. } => Reason::Busy,
         Reject::Held { .. } => Reason::CoolOff,
-        Reject::InvalidTransition { .. } | Reject::Mismatch => Reason::Unavailable,
+        Reject::InvalidTransition { .. } | Reject::Mismatch | Reject::Unconfirmed => {
+            Reason::Unavailable
+        }
         Reject::NotYours => Reason::NotYours,
         Reject::NotCancellable { request }
         | Reject::NotDecidable { request }

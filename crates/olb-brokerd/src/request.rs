@@ -1,7 +1,6 @@
 //! What requesters ask on `request.sock`, but for executions.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use olb_core::{Effect, Reject, Request, Selector, SubmittedAs, Viewer};
@@ -19,31 +18,28 @@ use crate::lookup;
 use crate::plan::{self, Resolved};
 use crate::refuse::Refuse;
 use crate::serve::Answer;
-
-/// The newest requests that a list shows.
-const LISTED_MAX: u32 = 256;
-/// Bytes of the requests in a list; the oldest are left out above it.
-const LIST_BYTES_MAX: usize = 12 * 1024 * 1024;
+use crate::settle;
 
 /// A new request, or the one that asks for the same.
 pub(crate) async fn submit(front: &Rc<Front>, uid: u32, submit: &Submit) -> Result<Answer, Refuse> {
     plan::check_submit(submit)?;
     let words = environment::words(&submit.command.environment_words)?;
-    let admission = front.lifecycle.borrow_mut().admit(front.now(), uid)?;
+    let admission = front.lifecycle.borrow_mut().admit(front.uptime(), uid)?;
     let info = front.info().await?;
     check(&info, Door::Request, uid)?;
     let resolved = resolve(front, uid, submit, words, &info).await?;
     let (_, bytes) = build(front, &info, uid, submit, resolved)?;
     // From here to the end nothing waits: the request, its input and its answer are one step.
     let random = random()?;
+    front.expire();
     let submitted = front.lifecycle.borrow_mut().submit(front.now(), admission, bytes, &random)?;
     let request = submitted.request;
     keep(front, submit, &request, submitted.how, submitted.effects)?;
     match submitted.how {
         SubmittedAs::DeniedBefore { .. } => Err(front.standing(request)),
-        SubmittedAs::New => Ok(Answer::request(front, &request, uid, false, submit.wait)),
+        SubmittedAs::New => Ok(Answer::shown(front, request, false, submit.wait)),
         SubmittedAs::Joined | SubmittedAs::Approved => {
-            Ok(Answer::request(front, &request, uid, true, submit.wait))
+            Ok(Answer::shown(front, request, true, submit.wait))
         }
     }
 }
@@ -99,14 +95,20 @@ fn random<const N: usize>() -> Result<[u8; N], Refuse> {
     Ok(bytes)
 }
 
-/// Takes back one's own pending request.
-pub(crate) fn cancel(front: &Rc<Front>, uid: u32, selector: &str) -> Result<Answer, Refuse> {
+/// Takes back one's own pending request. Where a decision may have been recorded that the front was
+/// not told of, the ledger is asked first.
+pub(crate) async fn cancel(front: &Rc<Front>, uid: u32, selector: &str) -> Result<Answer, Refuse> {
     let parsed: Selector = selector.parse()?;
-    let cancelled = front.lifecycle.borrow_mut().cancel(front.now(), &parsed, uid);
+    let mut cancelled = front.lifecycle.borrow_mut().cancel(front.now(), &parsed, uid);
+    if cancelled == Err(Reject::Unconfirmed) {
+        front.info_since(Instant::now()).await?;
+        settle::reconcile(front).await;
+        cancelled = front.lifecycle.borrow_mut().cancel(front.now(), &parsed, uid);
+    }
     match cancelled {
         Ok((request, effects)) => {
             front.apply(effects)?;
-            Ok(Answer::request(front, &request, uid, false, false))
+            Ok(Answer::shown(front, request, false, false))
         }
         // It may be an old one that only the store has: then it is over.
         Err(Reject::NotYours) => {
@@ -125,34 +127,7 @@ pub(crate) fn show(
     wait: bool,
 ) -> Result<Answer, Refuse> {
     let request = front.select(selector, viewer)?;
-    Ok(Answer::shown(front, &request, viewer, false, wait))
-}
-
-/// Several requests, newest last: all open ones, or the newest of all.
-pub(crate) fn list(front: &Front, viewer: Viewer, open: bool) -> Result<Answer, Refuse> {
-    front.expire();
-    let requests: Vec<Arc<Request>> = if open {
-        front.lifecycle.borrow().list(viewer, true)
-    } else {
-        let uid = match viewer {
-            Viewer::Requester(uid) => Some(uid),
-            Viewer::Approver => None,
-        };
-        front.store.list(uid, false, LISTED_MAX)?.into_iter().map(Arc::new).collect()
-    };
-    let mut room = LIST_BYTES_MAX;
-    let mut views = Vec::new();
-    for request in requests.iter().rev() {
-        let receipt = request.receipt.as_ref().map_or(0, Vec::len);
-        let tails = request.stdout_tail.len() + request.stderr_tail.len();
-        let Some(left) = room.checked_sub(1024 + request.plan.len() + receipt + tails) else {
-            break;
-        };
-        room = left;
-        views.push(front.view(request, viewer, false));
-    }
-    views.reverse();
-    Ok(Answer::One(Response::Requests(views)))
+    Ok(Answer::shown(front, request, false, wait))
 }
 
 /// Health, limits and keys.

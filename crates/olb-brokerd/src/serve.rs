@@ -5,18 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use olb_core::{Request as Held, Viewer};
-use olb_lease::PlanDigest;
 use olb_wire::{Request, Response};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::Receiver;
 use tokio::task::spawn_local;
 
-use crate::admission::{Door, Place};
+use crate::admission::{Door, Peer, Place, not_listed};
 use crate::frame::{self, FrameError};
 use crate::front::Front;
 use crate::refuse::Refuse;
 use crate::turns::Turn;
-use crate::{execute, follow, request, review};
+use crate::{execute, follow, list, request, review};
 
 /// After a failed accept, for example without descriptors left, others get time to finish.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -25,32 +24,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) enum Answer {
     /// One message, and the end.
     One(Response),
-    /// One message, then the request each time it changes.
-    Follow(Response, PlanDigest, Viewer, Receiver<Arc<Held>>),
+    /// A request, and with `changes` also what becomes of it.
+    Shown { held: Arc<Held>, joined: bool, changes: Option<Receiver<Arc<Held>>> },
+    /// Several requests.
+    List { open: bool },
     /// Every request that changes.
     Watch(Receiver<Arc<Held>>),
 }
 
 impl Answer {
-    /// A request as its owner sees it.
-    pub(crate) fn request(front: &Front, held: &Held, uid: u32, joined: bool, wait: bool) -> Self {
-        Self::shown(front, held, Viewer::Requester(uid), joined, wait)
-    }
-
-    /// A request as `viewer` sees it; with `wait` also as it will be.
-    pub(crate) fn shown(
-        front: &Front,
-        held: &Held,
-        viewer: Viewer,
-        joined: bool,
-        wait: bool,
-    ) -> Self {
-        let response = Response::Request(Box::new(front.view(held, viewer, joined)));
-        if wait && held.is_open() {
-            Self::Follow(response, held.digest, viewer, front.changes())
-        } else {
-            Self::One(response)
-        }
+    /// A request as it is; with `wait` also as it will be.
+    pub(crate) fn shown(front: &Front, held: Arc<Held>, joined: bool, wait: bool) -> Self {
+        let changes = (wait && held.is_open()).then(|| front.changes());
+        Self::Shown { held, joined, changes }
     }
 }
 
@@ -60,7 +46,7 @@ pub(crate) async fn accept(front: Rc<Front>, door: Door, listener: UnixListener)
         match listener.accept().await {
             Ok((stream, _)) => welcome(&front, door, stream),
             Err(error) => {
-                tracing::error!(event = "accept_failed", ?door, %error);
+                front.journal.failed(door.name(), "accept_failed", &error.to_string());
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -75,9 +61,10 @@ fn welcome(front: &Rc<Front>, door: Door, stream: UnixStream) {
     };
     let stranger = front.known_info().is_some() && !front.is_listed(door, peer.uid);
     let places = if stranger { &front.strangers } else { &front.places };
-    match places.take(peer.uid) {
+    match places.of(door).take(peer.uid) {
         Ok(place) => {
-            spawn_local(converse(Rc::clone(front), door, peer.uid, stream, place));
+            let peer = Peer { door, uid: peer.uid };
+            spawn_local(converse(Rc::clone(front), peer, stream, place));
         }
         Err(error) => {
             let refuse = Refuse::from(error);
@@ -95,7 +82,8 @@ fn refuse_now(stream: &UnixStream, refuse: &Refuse) {
     }
 }
 
-async fn converse(front: Rc<Front>, door: Door, uid: u32, mut stream: UnixStream, place: Place) {
+async fn converse(front: Rc<Front>, peer: Peer, mut stream: UnixStream, place: Place) {
+    let Peer { door, uid } = peer;
     let limits = &front.config.connections;
     if let Err(refuse) = front.admit(door, uid).await {
         front.journal.count(door.name(), refuse.reason().name(), Some(uid));
@@ -103,26 +91,18 @@ async fn converse(front: Rc<Front>, door: Door, uid: u32, mut stream: UnixStream
         frame::write(&mut stream, &response, limits.response_write()).await.ok();
         return;
     }
-    let turn = front.large_messages.take(uid);
+    let turn = |bytes| front.turn(uid, bytes, None);
     let done = match frame::read(&mut stream, limits.request_read(), turn).await {
         Ok((Request::Execute(asked), turn)) if door == Door::Request => {
-            let handed_over = execute::execute(&front, uid, stream, &asked).await;
+            let handed_over = execute::execute(&front, uid, stream, &asked, turn).await;
             // The connection is the root half's now; it no longer counts here.
-            drop((place, asked, turn));
+            drop((place, asked));
             if let Some(handed_over) = handed_over {
                 handed_over.follow().await;
             }
             return;
         }
-        Ok((asked, turn)) => {
-            let mut turn = turn.and_then(Result::ok);
-            if matches!(asked, Request::List { .. }) {
-                // Given back first: nobody waits for a turn with a turn in hand.
-                drop(turn.take());
-                turn = front.large_messages.take(uid).await.ok();
-            }
-            serve(&front, door, uid, &mut stream, asked, turn).await
-        }
+        Ok((asked, turn)) => serve(&front, peer, &mut stream, asked, turn).await,
         Err(error) => refuse_frame(&front, uid, &mut stream, error).await,
     };
     if let Err(error) = done {
@@ -145,53 +125,76 @@ async fn refuse_frame(
 
 async fn serve(
     front: &Rc<Front>,
-    door: Door,
-    uid: u32,
+    peer: Peer,
     stream: &mut UnixStream,
     asked: Request,
     turn: Option<Turn>,
 ) -> Result<(), FrameError> {
-    let viewer = match door {
-        Door::Request => Viewer::Requester(uid),
-        Door::Review => Viewer::Approver,
-    };
     let limit = front.config.connections.response_write();
-    match answer(front, door, uid, viewer, stream, asked).await {
-        Ok(Answer::One(response)) => frame::write(stream, &response, limit).await,
-        Ok(Answer::Follow(response, plan, viewer, changes)) => {
+    let (refuse, turn) = match answer(front, peer, stream, asked).await {
+        Ok(Answer::One(response)) => return frame::write(stream, &response, limit).await,
+        Ok(Answer::Shown { held, joined, changes }) => {
+            let turn = front.turn(peer.uid, held.weight(), turn).await;
+            let view = Box::new(front.view(&held, peer.viewer(), joined));
+            frame::write(stream, &Response::Request(view), limit).await?;
             drop(turn);
-            frame::write(stream, &response, limit).await?;
-            follow::one(front, stream, plan, viewer, changes).await
+            return match changes {
+                Some(changes) => follow::one(front, stream, peer, held.digest, changes).await,
+                None => Ok(()),
+            };
+        }
+        Ok(Answer::List { open }) => {
+            let turn = front.turn(peer.uid, u64::MAX, turn).await;
+            match list::send(front, stream, peer.viewer(), open).await? {
+                Ok(()) => return Ok(()),
+                Err(refuse) => (refuse, turn),
+            }
         }
         Ok(Answer::Watch(changes)) => {
             drop(turn);
-            follow::all(front, stream, changes).await
+            return follow::all(front, stream, peer, changes).await;
         }
-        Err(refuse) => {
-            front.journal.count("request", refuse.reason().name(), Some(uid));
-            frame::write(stream, &refused(Some((front, viewer)), &refuse), limit).await
-        }
-    }
+        Err(refuse) => (refuse, turn),
+    };
+    front.journal.count("request", refuse.reason().name(), Some(peer.uid));
+    let weight = refuse.request().map_or(0, |held| held.weight());
+    // Nobody waits for a turn with a turn in hand.
+    let _turn = front.turn(peer.uid, weight, turn).await;
+    frame::write(stream, &refused(Some((front, peer.viewer())), &refuse), limit).await
+}
+
+/// Tells a peer that was let in, and has left the lists since, that it is on none.
+pub(crate) async fn send_away(
+    front: &Front,
+    stream: &mut UnixStream,
+    peer: Peer,
+) -> Result<(), FrameError> {
+    let refuse = Refuse::from(not_listed(peer.door));
+    front.journal.count(peer.door.name(), refuse.reason().name(), Some(peer.uid));
+    frame::write(stream, &refused(None, &refuse), front.config.connections.response_write()).await
 }
 
 async fn answer(
     front: &Rc<Front>,
-    door: Door,
-    uid: u32,
-    viewer: Viewer,
+    peer: Peer,
     stream: &UnixStream,
     asked: Request,
 ) -> Result<Answer, Refuse> {
+    let Peer { door, uid } = peer;
     match (door, asked) {
         (Door::Request, Request::Submit(asked)) => request::submit(front, uid, &asked).await,
-        (Door::Request, Request::Cancel { selector }) => request::cancel(front, uid, &selector),
+        (Door::Request, Request::Cancel { selector }) => {
+            request::cancel(front, uid, &selector).await
+        }
         (Door::Review, Request::Decide { verdict }) => {
             review::decide(front, stream, &verdict).await
         }
         (Door::Review, Request::Watch) => Ok(Answer::Watch(front.changes())),
         (Door::Review, Request::Records { from }) => review::records(front, from).await,
-        (_, Request::Show { selector, wait }) => request::show(front, viewer, &selector, wait),
-        (_, Request::List { open }) => request::list(front, viewer, open),
+        (_, Request::Show { selector, wait }) => {
+            request::show(front, peer.viewer(), &selector, wait)
+        }
+        (_, Request::List { open }) => Ok(Answer::List { open }),
         (_, Request::Status) => Ok(request::status(front).await),
         (Door::Request, Request::Decide { .. } | Request::Watch | Request::Records { .. })
         | (Door::Review, Request::Submit(_) | Request::Cancel { .. })

@@ -65,6 +65,7 @@ fn is_urgent(front: &Front) -> bool {
 /// One round: takes the ledger's word on every request in doubt, until the root half stops
 /// answering. Rounds follow one another; the lifecycle relies on that.
 pub(crate) async fn reconcile(front: &Front) {
+    let _round = front.round.lock().await;
     let plans = front.lifecycle.borrow_mut().unreconciled();
     for plan in plans {
         if let Err(error) = reconcile_one(front, plan).await {
@@ -78,7 +79,7 @@ pub(crate) async fn reconcile(front: &Front) {
 async fn reconcile_one(front: &Front, plan: PlanDigest) -> Result<(), Refuse> {
     let state = front.execd.request(plan).await?;
     let Ok(view) = ledger_view(state) else {
-        tracing::error!(event = "receipt_mismatch", id = %plan.request_id());
+        front.journal.failed("reconcile", "receipt_mismatch", &plan.request_id().to_string());
         return Ok(());
     };
     let effects = front.lifecycle.borrow_mut().reconcile(front.now(), plan, view)?;

@@ -5,6 +5,9 @@
 //! half's `ledger.db`, and the front asks that one about every open request when it starts. A lost,
 //! old or forged `broker.db` therefore brings no second run, only a request that is asked again.
 //!
+//! Of what is over it keeps so many requests and bytes, each uid's and all together; the oldest ones
+//! are deleted, and the file becomes smaller again.
+//!
 //! Every call costs the same with a hundred thousand past requests as with none: each statement
 //! reads through an index, and a test counts the steps that it takes.
 #![forbid(unsafe_code)]
@@ -17,6 +20,7 @@ mod error;
 mod open;
 mod row;
 mod store;
+mod trim;
 
 pub use error::StoreError;
 pub use open::OpenReport;

@@ -12,7 +12,10 @@ use crate::error::StoreError;
 
 const FILE: &str = "broker.db";
 /// Migration `n` brings schema `n` to schema `n + 1`.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
+/// SQLite's number for files that are made smaller a few pages at a time.
+const INCREMENTAL: u32 = 2;
 
 /// What was found when the store was opened.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -80,6 +83,10 @@ fn connect(path: &Path) -> Result<Option<Connection>, StoreError> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let mut connection = Connection::open_with_flags(path, flags)?;
+    if vacuum_mode(&connection)? != INCREMENTAL {
+        // An empty file will be so; another one becomes so below.
+        connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
+    }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "trusted_schema", false)?;
@@ -91,8 +98,21 @@ fn connect(path: &Path) -> Result<Option<Connection>, StoreError> {
         return Ok(None);
     }
     migrate(&mut connection)?;
+    shrinkable(&connection);
     connection.set_prepared_statement_cache_capacity(32);
     Ok(Some(connection))
+}
+
+/// Makes a file of an older version one that can become smaller. That rewrites it once; where there
+/// is no room for that it stays as it is, which costs disk and nothing else.
+fn shrinkable(connection: &Connection) {
+    if vacuum_mode(connection).is_ok_and(|mode| mode != INCREMENTAL) {
+        connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; VACUUM").ok();
+    }
+}
+
+fn vacuum_mode(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.pragma_query_value(None, "auto_vacuum", |row| row.get(0))
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {

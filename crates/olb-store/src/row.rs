@@ -19,6 +19,7 @@ pub(crate) const UPSERT: &str = "INSERT INTO request (digest, code, state, reque
      stdout_tail, stderr_tail) \
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
      ON CONFLICT (digest) DO UPDATE SET state = excluded.state, \
+     created_at = excluded.created_at, expires_at = excluded.expires_at, \
      decided_at = excluded.decided_at, decided_by = excluded.decided_by, \
      reason = excluded.reason, lease = excluded.lease, \
      lease_expires_at = excluded.lease_expires_at, epoch = excluded.epoch, \

@@ -18,7 +18,7 @@ const OPEN: &str = "INDEXED BY request_open WHERE finished_at IS NULL";
 /// The open `broker.db`. Calls block for as long as the disk does; a save is one write to the
 /// journal without a flush.
 pub struct Store {
-    connection: Connection,
+    pub(crate) connection: Connection,
 }
 
 impl fmt::Debug for Store {
@@ -71,7 +71,8 @@ impl Store {
     pub fn load_memory(&self, now: u64, limits: &Limits) -> Result<Memory, StoreError> {
         let mut requests = self.load_open()?;
         let newest = i64::try_from(limits.finished_in_memory).unwrap_or(i64::MAX);
-        requests.extend(self.select(
+        requests.extend(self.select_within(
+            limits.finished_in_memory_bytes,
             "WHERE finished_at IS NOT NULL ORDER BY finished_at DESC, number DESC LIMIT ?",
             [newest],
         )?);
@@ -84,7 +85,8 @@ impl Store {
     }
 
     fn codes_since(&self, since: u64) -> Result<Vec<(u64, Code)>, StoreError> {
-        let sql = "SELECT created_at, code FROM request WHERE created_at >= ?";
+        let sql = "SELECT created_at, code FROM request WHERE created_at >= ?1 UNION ALL \
+                   SELECT created_at, code FROM deleted_code WHERE created_at >= ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query([to_sql(since, "time")?])?;
         let mut codes = Vec::new();
@@ -123,28 +125,20 @@ impl Store {
         self.select_one("WHERE digest = ?", [plan.0])
     }
 
-    /// The newest `limit` requests, of `uid` or of all, oldest first.
+    /// The newest `limit` requests, of `uid` or of all, the newest first.
     ///
     /// # Errors
-    /// The disk fails or a row does not decode.
-    pub fn list(
-        &self,
-        uid: Option<u32>,
-        open_only: bool,
-        limit: u32,
-    ) -> Result<Vec<Request>, StoreError> {
-        let newest = "ORDER BY number DESC LIMIT ?";
-        let own = "requester_uid = ?";
-        let mut requests = match (uid, open_only) {
-            (None, false) => self.select(newest, [limit])?,
-            (None, true) => self.select(&format!("{OPEN} {newest}"), [limit])?,
-            (Some(uid), false) => self.select(&format!("WHERE {own} {newest}"), [uid, limit])?,
-            (Some(uid), true) => {
-                self.select(&format!("{OPEN} AND {own} {newest}"), [uid, limit])?
-            }
-        };
-        requests.reverse();
-        Ok(requests)
+    /// The disk fails.
+    pub fn newest(&self, uid: Option<u32>, limit: u32) -> Result<Vec<PlanDigest>, StoreError> {
+        let own = if uid.is_some() { "WHERE requester_uid = ?1" } else { "WHERE ?1 IS NULL" };
+        let sql = format!("SELECT digest FROM request {own} ORDER BY number DESC LIMIT ?2");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query((uid, limit))?;
+        let mut digests = Vec::new();
+        while let Some(row) = rows.next()? {
+            digests.push(PlanDigest(row.get(0)?));
+        }
+        Ok(digests)
     }
 
     /// Keeps the bytes for the standard input of `plan`.
@@ -179,12 +173,25 @@ impl Store {
     }
 
     fn select(&self, clause: &str, values: impl Params) -> Result<Vec<Request>, StoreError> {
+        self.select_within(u64::MAX, clause, values)
+    }
+
+    /// As many as weigh `bytes` together.
+    fn select_within(
+        &self,
+        mut bytes: u64,
+        clause: &str,
+        values: impl Params,
+    ) -> Result<Vec<Request>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM request {clause}");
         let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query(values)?;
         let mut requests = Vec::new();
         while let Some(row) = rows.next()? {
-            requests.push(read(row)?);
+            let request = read(row)?;
+            let Some(left) = bytes.checked_sub(request.weight()) else { break };
+            bytes = left;
+            requests.push(request);
         }
         Ok(requests)
     }
@@ -195,4 +202,4 @@ impl Store {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

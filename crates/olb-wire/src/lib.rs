@@ -105,9 +105,10 @@ pub enum Request {
         /// Keep the connection and send the request again each time it changes.
         wait: bool,
     },
-    /// Requests: one's own, or all for an approver (both sockets), newest last.
+    /// Requests: one's own, or all for an approver (both sockets). Several [`Response::Requests`]
+    /// follow, an empty one last.
     List {
-        /// Only those not in a final state.
+        /// Only those not in a final state; otherwise the newest of all.
         open: bool,
     },
     /// Cancel one's own pending request (request.sock).
@@ -199,7 +200,8 @@ pub struct Health {
 pub enum Response {
     /// One request; more follow where the client asked to wait or watch.
     Request(Box<RequestView>),
-    /// Several requests.
+    /// A page of a list, the newest request of all on the last page and last there. After the last
+    /// page comes an empty one.
     Requests(Vec<RequestView>),
     /// Health.
     Status(Box<Health>),

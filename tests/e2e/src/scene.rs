@@ -15,7 +15,9 @@ use crate::process::wait_until;
 
 /// Limits that are out of the way of tests about something else.
 pub const ROOMY: &str = "[limits]\nsubmits_per_uid_per_minute = 1000000\npending_per_uid = 1000\n\
-     pending_total = 1000\nopen_per_uid = 1000\nopen_total = 2000\n";
+     pending_total = 1000\nopen_per_uid = 1000\nopen_total = 2000\n\
+     stored_per_uid = 1000000\nstored_bytes_per_uid = 4000000000\n\
+     stored_total = 1000000\nstored_bytes_total = 4000000000\n";
 
 /// Both halves and who talks to them.
 pub struct Scene {

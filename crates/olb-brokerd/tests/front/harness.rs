@@ -121,6 +121,20 @@ impl Stage {
         self.ask("request.sock", &show).1
     }
 
+    /// The pages of a list, without the empty one at the end.
+    pub(crate) fn pages(&self, socket: &str, open: bool) -> Vec<Vec<RequestView>> {
+        let (mut client, mut response) = self.ask(socket, &Request::List { open });
+        let mut pages = Vec::new();
+        loop {
+            let Response::Requests(page) = response else { panic!("{response:?}") };
+            if page.is_empty() {
+                return pages;
+            }
+            pages.push(page);
+            response = client.receive();
+        }
+    }
+
     pub(crate) fn health(&self) -> Health {
         match self.ask("request.sock", &Request::Status).1 {
             Response::Status(health) => *health,

@@ -154,6 +154,21 @@ fn connections_of_one_uid_are_limited_and_come_back() {
 }
 
 #[test]
+fn requesters_cannot_take_the_places_of_approvers() {
+    let stage = Stage::new();
+    let (_execd, _seen) = stage.execd();
+    let _front = stage.front_with("connections_total = 1\nreview_connections_total = 1");
+    let mut submit = ask_for(&["id"]);
+    submit.wait = true;
+    let (_first, response) = stage.ask("request.sock", &Request::Submit(Box::new(submit)));
+    assert_eq!(view(response).state, "pending");
+    let (_, text) = refused(stage.connect("request.sock").receive());
+    assert!(text.contains("connections_total = 1"), "{text}");
+    let (_desk, response) = stage.ask("review.sock", &Request::Status);
+    assert!(matches!(response, Response::Status(_)), "{response:?}");
+}
+
+#[test]
 fn a_uid_on_no_list_is_refused_before_a_byte_is_read() {
     if effective_uid() != 0 {
         eprintln!("skipped: only root can act as another account");

@@ -1,11 +1,13 @@
 //! Deciding, and what is pushed to those who wait.
 
+use std::io::Read as _;
+
 use olb_exec_api::Reason;
 use olb_lease::{Epoch, VerdictKind};
 use olb_sys::harden::effective_uid;
 use olb_wire::{ByteBuf, Request, Response};
 
-use crate::harness::{Stage, ask_for, by_id, refused, verdict, view};
+use crate::harness::{Client, Stage, ask_for, by_id, refused, verdict, view};
 
 #[test]
 fn an_approval_reaches_the_waiting_requester_with_the_lease() {
@@ -91,11 +93,56 @@ fn watchers_are_pushed_every_change() {
     let mut watcher = stage.connect("review.sock");
     watcher.send(&Request::Watch);
     // Served in order on one thread: when this answer is there, the watcher is listening.
-    stage.ask("review.sock", &Request::List { open: true });
+    stage.ask("review.sock", &Request::Status);
     let held = stage.submitted(ask_for(&["id"]));
     assert_eq!(view(watcher.receive()), held);
     stage.approved(&held);
     assert_eq!(view(watcher.receive()).state, "approved");
+}
+
+/// What a connection is told that is sent away, up to its end.
+fn sent_away(mut client: Client) -> Reason {
+    let reason = refused(client.receive()).0;
+    assert_eq!(client.0.read(&mut [0]).unwrap(), 0);
+    reason
+}
+
+#[test]
+fn who_leaves_the_lists_is_sent_away_from_open_connections() {
+    let stage = Stage::new();
+    let (execd, _seen) = stage.execd();
+    let _front = stage.front();
+    let mut submit = ask_for(&["id"]);
+    submit.wait = true;
+    let waiting = stage.ask("request.sock", &Request::Submit(Box::new(submit))).0;
+    let held = stage.submitted(ask_for(&["id"]));
+    let show = Request::Show { selector: held.code, wait: true };
+    let showing = stage.ask("review.sock", &show).0;
+    let mut watcher = stage.connect("review.sock");
+    watcher.send(&Request::Watch);
+    stage.ask("review.sock", &Request::Status);
+    execd.enrol_nobody();
+    // Whoever makes the front ask again: nothing changes for those who watch, but the list.
+    assert!(stage.health().execd);
+    assert_eq!(sent_away(watcher), Reason::NotEnrolled);
+    assert_eq!(sent_away(showing), Reason::NotEnrolled);
+    execd.list_requesters(&[]);
+    assert_eq!(refused(stage.connect("review.sock").receive()).0, Reason::NotEnrolled);
+    assert_eq!(sent_away(waiting), Reason::NotListed);
+}
+
+#[test]
+fn a_change_is_not_sent_before_the_lists_are_looked_at_again() {
+    let stage = Stage::new();
+    let (execd, _seen) = stage.execd();
+    let _front = stage.front_with("pending_secs = 2");
+    stage.submitted(ask_for(&["id"]));
+    let mut watcher = stage.connect("review.sock");
+    watcher.send(&Request::Watch);
+    stage.ask("review.sock", &Request::Status);
+    execd.enrol_nobody();
+    // Nobody asks anything: the request expires, and what is known is older than a second by then.
+    assert_eq!(sent_away(watcher), Reason::NotEnrolled);
 }
 
 #[test]

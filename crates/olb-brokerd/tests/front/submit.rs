@@ -3,7 +3,7 @@
 use olb_exec_api::Reason;
 use olb_lease::{Plan, VerdictKind, plan_digest};
 use olb_sys::harden::effective_uid;
-use olb_wire::{ByteBuf, Request, Response};
+use olb_wire::{ByteBuf, Request};
 
 use crate::harness::{Stage, ask_for, refused, view};
 
@@ -149,10 +149,71 @@ fn a_restarted_front_remembers_its_requests() {
     let again = view(stage.show(&held.code));
     assert_eq!(again, held);
     assert!(stage.submitted(ask_for(&["id"])).joined);
-    let list = stage.ask("request.sock", &Request::List { open: true }).1;
-    assert_eq!(list, Response::Requests(vec![held.clone()]));
-    let list = stage.ask("request.sock", &Request::List { open: false }).1;
-    assert_eq!(list, Response::Requests(vec![held]));
+    assert_eq!(stage.pages("request.sock", true), [[held.clone()]]);
+    assert_eq!(stage.pages("request.sock", false), [[held]]);
+}
+
+#[test]
+fn a_list_comes_in_pages_of_a_mebibyte_with_the_newest_last() {
+    let stage = Stage::new();
+    let (_execd, _seen) = stage.execd();
+    let _front = stage.front_with("pending_per_uid = 100");
+    assert!(stage.pages("request.sock", true).is_empty());
+    let long = "x".repeat(60_000);
+    let held: Vec<_> = (0..40)
+        .map(|number| stage.submitted(ask_for(&["id", &long, &number.to_string()])))
+        .collect();
+    for (socket, open) in [("request.sock", true), ("request.sock", false), ("review.sock", true)] {
+        let pages = stage.pages(socket, open);
+        assert_eq!(pages.len(), 5, "{socket}");
+        for page in &pages {
+            assert!(page.iter().map(|one| one.plan.len()).sum::<usize>() <= 1 << 20);
+        }
+        // Of one second the order is open.
+        let mut listed: Vec<_> = pages.into_iter().flatten().collect();
+        assert!(listed.is_sorted_by_key(|one| one.created_at));
+        listed.sort_by_key(|one| held.iter().position(|other| other == one));
+        assert_eq!(listed, held);
+    }
+    let cancel = Request::Cancel { selector: held[0].code.clone() };
+    stage.ask("request.sock", &cancel);
+    assert_eq!(stage.pages("request.sock", true).concat().len(), 39);
+    assert_eq!(stage.pages("request.sock", false).concat().len(), 40);
+}
+
+#[test]
+fn a_command_that_is_too_long_as_a_whole_is_told_so_with_the_limit() {
+    let stage = Stage::new();
+    let (_execd, _seen) = stage.execd();
+    let _front = stage.front();
+    let long = "x".repeat(90_000);
+    let (reason, text) = refused(stage.submit(ask_for(&["id", &long, &long])));
+    assert_eq!(reason, Reason::Malformed);
+    assert!(text.contains("longer than 131072 bytes as a whole"), "{text}");
+}
+
+#[test]
+fn what_was_decided_behind_the_fronts_back_cannot_be_cancelled() {
+    let stage = Stage::new();
+    let (_execd, _seen) = stage.execd();
+    let front = stage.front();
+    let held = stage.submitted(ask_for(&["id"]));
+    drop(front);
+    let [database, copy] = ["state/broker.db", "copy"].map(|name| stage.path(name));
+    std::fs::copy(&database, &copy).unwrap();
+    let front = stage.front();
+    stage.approved(&held);
+    drop(front);
+    std::fs::copy(&copy, &database).unwrap();
+    // This front starts without an answer, and does not know of the approval.
+    let [socket, away] = ["run/exec.sock", "run/away"].map(|name| stage.path(name));
+    std::fs::rename(&socket, &away).unwrap();
+    let _front = stage.front();
+    let cancel = Request::Cancel { selector: held.code.clone() };
+    std::fs::rename(&away, &socket).unwrap();
+    let (reason, text) = refused(stage.ask("request.sock", &cancel).1);
+    assert_eq!(reason, Reason::AlreadyDecided, "{text}");
+    assert_eq!(view(stage.show(&held.code)).state, "approved");
 }
 
 #[test]
