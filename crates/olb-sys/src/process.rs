@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::unistd::{Pid, getpgid};
+
 use crate::raw;
 
 /// How a command ended.
@@ -75,14 +77,16 @@ impl Child {
 
     /// Whether other processes than the leader are in the group. Looked up in `/proc`, so of use
     /// only where a moment's delay does not matter; where it cannot be told, the answer is yes.
+    ///
+    /// Strangers are asked about by `getpgid` alone: reading the `stat` of a process that somebody
+    /// wedged within `execve`, as anybody can, would never end.
     #[must_use]
     pub fn group_has_others(&self) -> bool {
         let Ok(entries) = std::fs::read_dir("/proc") else { return true };
         let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        pids.filter(|pid: &i32| *pid != self.pid).any(|pid| {
-            let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-            process_group(&stat) == Some(self.pid)
-        })
+        let group = Pid::from_raw(self.pid);
+        let others = pids.map(Pid::from_raw).filter(|pid| *pid != group);
+        others.filter(|pid| getpgid(Some(*pid)) == Ok(group)).any(is_alive)
     }
 
     fn reap(&mut self, options: libc::c_int) -> io::Result<Option<Exit>> {
@@ -107,15 +111,11 @@ impl Child {
     }
 }
 
-/// Field 5 of `/proc/PID/stat`, unless the process is a zombie. The second field is a name in
-/// brackets that may hold anything.
-fn process_group(stat: &[u8]) -> Option<i32> {
-    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
-    let rest = str::from_utf8(stat.get(name_end.checked_add(1)?..)?).ok()?;
-    let mut fields = rest.split_whitespace();
-    let state = fields.next()?;
-    let group = fields.nth(1)?.parse().ok()?;
-    (state != "Z").then_some(group)
+/// Neither gone nor a zombie, which is gone but for somebody who has to notice.
+fn is_alive(pid: Pid) -> bool {
+    let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mut lines = status.split(|byte| *byte == b'\n');
+    lines.any(|line| line.starts_with(b"State:") && !line.contains(&b'Z'))
 }
 
 fn decode(status: Option<(libc::c_int, libc::c_int)>) -> io::Result<Option<Exit>> {

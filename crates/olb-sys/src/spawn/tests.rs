@@ -231,6 +231,22 @@ fn signal_reaches_the_whole_group_and_never_a_reaped_one() {
 }
 
 #[test]
+fn what_a_leader_left_in_its_group_is_seen_until_it_is_gone() {
+    let (mut child, _stdin, mut stdout) = shell("sleep 600 & echo; exit 3");
+    stdout.read_exact(&mut [0]).unwrap();
+    let mut ended = [crate::poll::PollFd::new(child.pidfd(), crate::poll::PollFlags::POLLIN)];
+    assert_eq!(crate::poll::poll(&mut ended, None).unwrap(), 1);
+    assert!(child.group_has_others());
+    child.signal_group(libc::SIGKILL).unwrap();
+    assert_eq!(stdout.read(&mut [0; 8]).unwrap(), 0);
+    // Its files are closed a moment before it counts as ended.
+    while child.group_has_others() {
+        std::thread::yield_now();
+    }
+    assert_eq!(child.wait().unwrap(), Exit::Exited(3));
+}
+
+#[test]
 fn failed_exec_is_reported_with_errno_and_stage_and_leaves_no_process() {
     let directory = tempfile::tempdir().unwrap();
     let plain = directory.path().join("plain");
