@@ -87,6 +87,8 @@ fn fifteen_years_ahead_leases_have_expired_and_new_requests_work_there_and_back(
     at.ran_once(&ahead_id, &ahead, &ahead_file);
     let (unused, unused_file) = at.command();
     let unused_id = at.approved(&unused);
+    let (waiting, _) = at.command();
+    let waiting_id = at.ask(&waiting);
     let made = at.status(&ahead_id)["created_at"].as_str().expect("a time").to_owned();
     let year: u64 = made[..4].parse().expect("a year");
     assert!(year > 1970 + unix_secs() / YEAR + 10, "the clock did not jump: {made}");
@@ -95,6 +97,11 @@ fn fifteen_years_ahead_leases_have_expired_and_new_requests_work_there_and_back(
     let (new, new_file) = at.command();
     let new_id = at.approved(&new);
     at.ran_once(&new_id, &new, &new_file);
+    // Asked for in what is the far future now: waits as long as others, not for fifteen years.
+    let asked = at.status(&waiting_id);
+    assert_eq!(asked["state"], "pending");
+    let expires = asked["expires_at"].as_str().expect("a time");
+    assert!(expires[..4].parse::<u64>().expect("a year") < year - 10, "{expires}");
     assert_eq!((lines(&old_file), lines(&pending_file)), (0, 0));
     let again = at.approved(&pending);
     at.ran_once(&again, &pending, &pending_file);
