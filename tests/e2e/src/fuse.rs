@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -32,7 +32,12 @@ pub struct FuseMount {
     path: PathBuf,
     questions: Arc<AtomicU64>,
     server: Option<JoinHandle<()>>,
+    ender: Option<Child>,
 }
+
+/// Ends the mount by force when its input ends, or after a minute whatever happens: a process that
+/// waits for a silent file system cannot be killed, and its own clean-up would never run.
+const ENDER: &str = r#"read -r -t 60 _; umount -i -n -f "$0"; umount -i -n -l "$0"; true"#;
 
 impl FuseMount {
     /// Mounts over the folder `path`, for every user.
@@ -43,10 +48,13 @@ impl FuseMount {
         mount.args(["-i", "-n", "-t", "fuse", "-o", options, "olb-test"]).arg(path);
         mount.stdin(Stdio::from(OwnedFd::from(device.try_clone().expect("a second descriptor"))));
         assert!(mount.status().expect("mount").success(), "a FUSE file system can be mounted");
+        let mut ender = Command::new("bash");
+        ender.args(["-c", ENDER]).arg(path).stdin(Stdio::piped());
+        let ender = ender.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("bash");
         let questions = Arc::new(AtomicU64::new(0));
         let asked = Arc::clone(&questions);
         let server = std::thread::spawn(move || serve(device, kind, &asked));
-        Self { path: path.into(), questions, server: Some(server) }
+        Self { path: path.into(), questions, server: Some(server), ender: Some(ender) }
     }
 
     /// Questions that wait for an answer for ever.
@@ -62,11 +70,9 @@ impl FuseMount {
 
 impl Drop for FuseMount {
     fn drop(&mut self) {
-        // Forced: everybody who waits gets an error.
-        for flag in ["-f", "-l"] {
-            let mut umount = Command::new("umount");
-            umount.args(["-i", "-n", flag]).arg(&self.path);
-            umount.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("umount");
+        if let Some(mut ender) = self.ender.take() {
+            drop(ender.stdin.take());
+            ender.wait().expect("its end");
         }
         if let Some(server) = self.server.take() {
             server.join().expect("the server's end");
