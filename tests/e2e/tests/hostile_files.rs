@@ -5,12 +5,11 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::mpsc::channel;
-use std::thread;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use olb_e2e_tests::{
@@ -93,38 +92,63 @@ fn a_descriptor_that_a_client_attaches_is_nobodys() {
     wait_until("nothing is left open", || open_files(front) <= baseline);
 }
 
+/// The program that may hang, as `uid`. Only the end of the mount ends it.
+fn hanging(scene: &Scene, uid: u32, words: &[&Path]) -> Child {
+    let program = scene.instance.path("bin/olb-test-hang");
+    if !program.exists() {
+        fs::copy(env!("CARGO_BIN_EXE_olb-test-hang"), &program).expect("the program");
+    }
+    let mut command = Command::new(program);
+    command.args(words).uid(uid).gid(uid).stdout(Stdio::piped()).spawn().expect("the program")
+}
+
 #[test]
 fn a_descriptor_whose_end_never_comes_hangs_only_its_sender() {
+    let mut scene = Scene::start();
+    slowest_round(&mut scene, 1);
+    let folder = scene.instance.path("fuse");
+    fs::create_dir(&folder).unwrap();
+    let mount = FuseMount::over(&folder, Fuse::OpensItsFile);
+    let sockets = [(scene.instance.requester(0), "request.sock"), (scene.alice.uid, "review.sock")];
+    let mut senders = Vec::new();
+    for (uid, socket) in sockets {
+        let socket = scene.instance.runtime().join(socket);
+        let mut sender = hanging(&scene, uid, &[Path::new("send"), &mount.file(), &socket]);
+        let mut said = [0; 5];
+        sender.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+        assert_eq!(&said, b"sent\n");
+        senders.push(sender);
+    }
+    wait_until("whoever had it waits for the file system", || mount.waiting() >= 2);
+    let slowest = slowest_round(&mut scene, 20);
+    println!("slowest of 20 rounds beside it: {slowest:?}");
+    drop(mount);
+    assert!(slowest < SERVED_WITHIN);
+    for mut sender in senders {
+        assert!(sender.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn a_process_that_never_gets_through_execve_keeps_no_run_from_being_recorded() {
     let mut scene = Scene::start();
     let folder = scene.instance.path("fuse");
     fs::create_dir(&folder).unwrap();
     let mount = FuseMount::over(&folder, Fuse::OpensItsFile);
-    let file = File::open(mount.file()).unwrap();
-    let status = message(&Request::Status);
-    let mut open = Vec::new();
-    for door in [&mut scene.agent, &mut scene.desk] {
-        for _ in 0..8 {
-            let mut raw = door.connect();
-            raw.send_with(&status, &[file.as_fd()]);
-            assert!(matches!(raw.answer(), Some(Response::Status(_))));
-            // Queued and never read: dropped with the connection.
-            raw.stream.set_nonblocking(true).unwrap();
-            olb_sys::socket::send_with_fds(&raw.stream, b"x", &[file.as_fd()]).ok();
-            open.push(raw);
-        }
-    }
-    let (closed, is_closed) = channel();
-    // Closing the last one asks the file system, which does not answer.
-    thread::spawn(move || {
-        drop((open, file));
-        closed.send(()).ok();
-    });
-    wait_until("whoever had it waits for the file system", || mount.waiting() > 0);
+    let uid = scene.instance.requester(0);
+    let mut wedged = hanging(&scene, uid, &[Path::new("exec"), &mount.file()]);
+    // Its stat in /proc is not to be read from here on, by anybody.
+    wait_until("it hangs on its way into a program", || mount.waiting() >= 1);
+    // A command that is cut, too: what is left of its group is looked for.
+    let (_, lease) = scene.approved(&["sleep", "1000"]);
+    let (client, _out) = scene.started(&lease);
+    drop(client);
+    scene.outcome(&lease);
     let slowest = slowest_round(&mut scene, 20);
     println!("slowest of 20 rounds beside it: {slowest:?}");
-    assert!(slowest < SERVED_WITHIN);
     drop(mount);
-    is_closed.recv().expect("the sender's end");
+    assert!(slowest < SERVED_WITHIN);
+    assert!(wedged.wait().unwrap().success());
 }
 
 /// Somebody who holds a lease on a file: whoever opens it has to wait for this process.
@@ -233,7 +257,6 @@ fn as_directory(scene: &mut Scene, kind: &str, path: &Path) {
     if fs::metadata(path).unwrap().file_type().is_dir() {
         view(decided);
     } else {
-        assert!(!fs::metadata(path).unwrap().file_type().is_block_device());
         assert_eq!(refused(decided).0, Reason::CannotBind, "{kind}");
     }
 }
