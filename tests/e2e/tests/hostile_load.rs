@@ -128,6 +128,7 @@ fn slow_senders_of_large_messages_and_slow_readers_of_large_lists_hold_little() 
     assert!(peak < before.memory[0] + ROOM_KIB);
     assert_eq!(whole, 2, "large_messages_per_uid");
     drop(senders);
+    before.assert_files();
     let mut readers: Vec<Raw> = Vec::new();
     for _ in 0..50 {
         let mut raw = scene.agent.connect();
