@@ -168,6 +168,12 @@ fn an_enrolment_that_is_removed_ends_leases_and_watching() {
     let asked = scene.ask(&["true", "later"]);
     let enrolment = scene.instance.enrolment(&scene.alice.name);
     let kept = fs::read(&enrolment).unwrap();
+    let mut watcher = scene.desk.connect();
+    watcher.send(&message(&Request::Watch)).unwrap();
+    let (mut waiting, _) = scene.desk.ask_and_stay(&Request::Show {
+        selector: asked.request_id.clone(),
+        wait: true,
+    });
     fs::remove_file(&enrolment).unwrap();
     assert_eq!(refusal(&mut scene, &lease), Reason::NotEnrolled);
     // The front may know of the removal a second late, the root half does not.
@@ -177,6 +183,11 @@ fn an_enrolment_that_is_removed_ends_leases_and_watching() {
         matches!(scene.desk.ask(&Request::Status), Response::Refused { reason, .. }
             if Reason::from_number(reason) == Some(Reason::NotEnrolled))
     });
+    // Those who were in before are sent away as well, without another word about requests.
+    for open in [&mut watcher, &mut waiting] {
+        assert_eq!(refused(open.answer().unwrap()).0, Reason::NotEnrolled);
+        assert!(open.answer().is_none());
+    }
     fs::write(&enrolment, kept).unwrap();
     wait_until("the door is open", || {
         matches!(scene.desk.ask(&Request::Status), Response::Status(_))
