@@ -165,7 +165,7 @@ impl Front {
         match request.state {
             // These take a requester and nobody else: as many as it likes.
             State::Pending | State::Cancelled | State::Expired => {
-                self.journal.count("request", request.state.name(), Some(uid));
+                self.journal.count("state", request.state.name(), Some(uid));
             }
             State::Approved
             | State::Executing
