@@ -99,3 +99,22 @@ fn a_hundred_thousand_past_requests_cost_no_more_than_a_few() {
         assert!(ratio < RATIO_MAX || long < 2.0, "{name}: {ratio}");
     }
 }
+
+#[test]
+fn asking_and_cancelling_over_and_over_is_a_line_a_minute_and_a_small_database() {
+    let limits = ROOMY.replace("stored_per_uid = 1000000\n", "stored_per_uid = 20\n");
+    assert_ne!(limits, ROOMY);
+    let mut scene = Scene::with(&limits, "");
+    let size = |path: std::path::PathBuf| fs::metadata(path).unwrap().len();
+    let log = size(scene.instance.log("brokerd"));
+    for number in 0..200 {
+        let asked = scene.ask(&["true", &number.to_string(), &"x".repeat(50_000)]);
+        let cancel = Request::Cancel { selector: asked.request_id };
+        assert_eq!(view(scene.agent.ask(&cancel)).state, "cancelled");
+    }
+    let grown = size(scene.instance.log("brokerd")) - log;
+    assert!(grown < 2048, "{grown}");
+    scene.instance.stop_brokerd("TERM");
+    let database = size(scene.instance.path("front/broker.db"));
+    assert!(database < 8 << 20, "{database} bytes for twenty requests of 100 KB");
+}
