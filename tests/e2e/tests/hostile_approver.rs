@@ -170,10 +170,8 @@ fn an_enrolment_that_is_removed_ends_leases_and_watching() {
     let kept = fs::read(&enrolment).unwrap();
     let mut watcher = scene.desk.connect();
     watcher.send(&message(&Request::Watch)).unwrap();
-    let (mut waiting, _) = scene.desk.ask_and_stay(&Request::Show {
-        selector: asked.request_id.clone(),
-        wait: true,
-    });
+    let (mut waiting, _) =
+        scene.desk.ask_and_stay(&Request::Show { selector: asked.request_id.clone(), wait: true });
     fs::remove_file(&enrolment).unwrap();
     assert_eq!(refusal(&mut scene, &lease), Reason::NotEnrolled);
     // The front may know of the removal a second late, the root half does not.
