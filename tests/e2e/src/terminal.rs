@@ -1,13 +1,14 @@
 //! A person at a terminal: a pseudo-terminal that is the controlling one of a program's session.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::fchown;
+use std::os::unix::fs::{OpenOptionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 
-use nix::pty::{OpenptyResult, openpty};
+use nix::fcntl::OFlag;
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use olb_sys::poll::{PollFd, PollFlags, poll};
 
 use crate::instance::Instance;
@@ -22,7 +23,7 @@ pub struct Terminal {
     seen: Vec<u8>,
 }
 
-/// A program that runs at a terminal.
+/// A program that runs at a terminal; when this is dropped, the terminal hangs up.
 pub struct Session {
     keyboard: File,
     child: Child,
@@ -34,9 +35,19 @@ pub struct Session {
 impl Terminal {
     /// A terminal whose device belongs to `owner`.
     pub fn of(owner: u32) -> Self {
-        let OpenptyResult { master, slave } = openpty(None, None).expect("a pseudo-terminal");
-        fchown(&slave, Some(owner), None).expect("its owner");
-        Self { keyboard: master.into(), line: slave, seen: Vec::new() }
+        // No program may inherit this end, or its own terminal would never hang up.
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let keyboard = posix_openpt(flags).expect("a pseudo-terminal");
+        grantpt(&keyboard).and_then(|()| unlockpt(&keyboard)).expect("its other end");
+        let device = ptsname_r(&keyboard).expect("its name");
+        chown(&device, Some(owner), None).expect("its owner");
+        let mut options = OpenOptions::new();
+        let line = options.read(true).write(true).custom_flags(OFlag::O_NOCTTY.bits()).open(device);
+        Self {
+            keyboard: OwnedFd::from(keyboard).into(),
+            line: line.expect("the terminal").into(),
+            seen: Vec::new(),
+        }
     }
 
     /// Types before there is a program to read it; returns when the terminal has it.
