@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 use crate::args::{AuditCommand, AuditListArgs, AuditVerifyArgs};
 use crate::client::{Runtime, Socket};
 use crate::failure::Failure;
+use crate::out::{say, tell};
 use crate::trust::BrokerKeys;
 use crate::{json, status, text};
 
@@ -213,7 +214,7 @@ fn verify(args: &AuditVerifyArgs) -> ExitCode {
     };
     match result {
         Ok(intact) => {
-            println!(
+            say!(
                 "intact: {} records, signed up to record {}, head {}",
                 intact.records,
                 intact.signed_upto,
@@ -222,11 +223,11 @@ fn verify(args: &AuditVerifyArgs) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(Unproved::Broken(text)) => {
-            eprintln!("olb: {text}");
+            tell!("olb: {text}");
             ExitCode::from(BROKEN)
         }
         Err(Unproved::Cannot(text)) => {
-            eprintln!("olb: {text}");
+            tell!("olb: {text}");
             ExitCode::from(CANNOT_VERIFY)
         }
     }

@@ -7,16 +7,23 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use olb_exec_api::Info;
+use olb_lease::{Plan, plan_digest};
 use olb_review::display::safe;
-use olb_wire::{LENGTH_BYTES, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, Request, Response};
+use olb_wire::{
+    LENGTH_BYTES, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, Request, RequestView, Response, WireError,
+};
 
 use crate::failure::{Failure, code};
+use crate::select::Selector;
 use crate::text;
 
 /// Where the sockets are unless `OLB_RUNTIME_DIR` says otherwise.
 const DEFAULT_RUNTIME_DIR: &str = "/run/olb";
 /// An answer that does not wait for a human is there within this time.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
+
+/// A list has at most this many requests.
+const LISTED_MAX: usize = 10_000;
 
 /// The two sockets of the front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +61,12 @@ impl Runtime {
             return Err(Failure::no_broker());
         };
         let caller = olb_sys::harden::effective_uid();
-        match dir.ancestors().find(|part| !is_trusted(part, caller)) {
+        let trusted = |part: &Path| {
+            // What is made in the folder itself is looked for by name: there sticky is no help.
+            let may_be_sticky = part != dir;
+            is_trusted(part, caller, may_be_sticky)
+        };
+        match dir.ancestors().find(|part| !trusted(part)) {
             None => Ok(Self { dir, is_default: false }),
             Some(part) => Err(Failure::refused(
                 "untrusted_runtime_dir",
@@ -103,6 +115,38 @@ impl Runtime {
         connection.receive(Some(Instant::now() + ANSWER_TIME))?.ok_or_else(Failure::no_broker)
     }
 
+    /// The request that `selector` names, and no other.
+    pub(crate) fn show(
+        &self,
+        socket: Socket,
+        selector: &Selector,
+    ) -> Result<Box<RequestView>, Failure> {
+        match self.ask(socket, &Request::Show { selector: selector.text(), wait: false })? {
+            Response::Request(view) if selector.means(&view) => Ok(view),
+            Response::Request(_) => Err(Failure::mismatch(text::OTHER_REQUEST)),
+            _ => Err(Failure::bad_answer()),
+        }
+    }
+
+    /// The requests that the front shows to the caller: all pages of them.
+    pub(crate) fn list(&self, socket: Socket, open: bool) -> Result<Vec<RequestView>, Failure> {
+        let mut connection = self.connect(socket)?;
+        connection.send(&Request::List { open })?;
+        let mut all = Vec::new();
+        loop {
+            match connection.receive(Some(Instant::now() + ANSWER_TIME))? {
+                Some(Response::Requests(page)) if page.is_empty() => return Ok(all),
+                Some(Response::Requests(page)) => all.extend(page),
+                Some(_) => return Err(Failure::bad_answer()),
+                None => return Err(Failure::no_broker()),
+            }
+            // No honest front keeps as many; another one would go on for ever.
+            if all.len() > LISTED_MAX {
+                return Err(Failure::bad_answer());
+            }
+        }
+    }
+
     /// What the root half says of itself, by way of the front.
     pub(crate) fn info(&self, socket: Socket) -> Result<Info, Failure> {
         let Response::Status(health) = self.ask(socket, &Request::Status)? else {
@@ -113,14 +157,15 @@ impl Runtime {
     }
 }
 
-/// Whether only root and `caller` can replace what is in `part`. In a sticky folder entries belong
-/// to their owners, so it counts where it belongs to one of the two.
-fn is_trusted(part: &Path, caller: u32) -> bool {
+/// Whether only root and `caller` can replace what is in `part`. In a sticky folder an entry that is
+/// there belongs to its owner, but anybody can make one that is not.
+fn is_trusted(part: &Path, caller: u32, may_be_sticky: bool) -> bool {
     const OTHERS_MAY_WRITE: u32 = 0o022;
     const STICKY: u32 = 0o1000;
     part.symlink_metadata().is_ok_and(|meta| {
         let owner_is_trusted = meta.uid() == 0 || meta.uid() == caller;
-        owner_is_trusted && (meta.mode() & OTHERS_MAY_WRITE == 0 || meta.mode() & STICKY != 0)
+        let is_sticky = may_be_sticky && meta.mode() & STICKY != 0;
+        owner_is_trusted && (meta.mode() & OTHERS_MAY_WRITE == 0 || is_sticky)
     })
 }
 
@@ -133,8 +178,10 @@ pub(crate) struct Connection {
 impl Connection {
     /// Sends the request.
     pub(crate) fn send(&mut self, request: &Request) -> Result<(), Failure> {
-        let bytes = olb_wire::encode(request, REQUEST_BYTES_MAX).map_err(|_| {
-            Failure::usage("the request is too long; at most 1 MiB of standard input is taken")
+        let bytes = olb_wire::encode(request, REQUEST_BYTES_MAX).map_err(|error| match error {
+            // Standard input was measured when it was read: what is left are the words.
+            WireError::TooLong { .. } => Failure::usage(text::TOO_LONG),
+            WireError::Encode(_) | WireError::Decode(_) => Failure::bad_answer(),
         })?;
         match self.stream.write_all(&bytes) {
             Ok(()) => Ok(()),
@@ -159,7 +206,9 @@ impl Connection {
         if !self.fill(&mut body, Some(Instant::now() + ANSWER_TIME))? {
             return Err(Failure::no_broker());
         }
-        match olb_wire::decode(&body).map_err(|_| Failure::bad_answer())? {
+        let response = olb_wire::decode(&body).map_err(|_| Failure::bad_answer())?;
+        check_views(&response)?;
+        match response {
             Response::Refused { reason, text, request } => {
                 Err(Failure::from_broker(reason, &text, request))
             }
@@ -194,6 +243,24 @@ impl Connection {
         }
         Ok(true)
     }
+}
+
+/// Ties every request in an answer to its plan, from whose bytes id and requester follow. Nothing
+/// that does not belong together reaches any command.
+fn check_views(response: &Response) -> Result<(), Failure> {
+    let views: &[RequestView] = match response {
+        Response::Request(view) | Response::Decided { request: view, .. } => {
+            std::slice::from_ref(view)
+        }
+        Response::Refused { request, .. } => request.as_deref().map_or(&[], std::slice::from_ref),
+        Response::Requests(views) => views,
+        Response::Status(_) | Response::Records(_) => &[],
+    };
+    let belongs = |view: &RequestView| {
+        view.request_id == plan_digest(&view.plan).request_id().to_string()
+            && Plan::decode(&view.plan).is_ok_and(|plan| plan.requester_uid == view.requester_uid)
+    };
+    if views.iter().all(belongs) { Ok(()) } else { Err(Failure::mismatch(text::SWAPPED_PLAN)) }
 }
 
 fn no_answer() -> Failure {
@@ -254,6 +321,33 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_is_not_that_of_its_plan_reaches_nobody() {
+        let asked = view("pending");
+        let mut other = crate::testing::plan();
+        other.random = [8; 16];
+        let swapped = RequestView { plan: other.encode().unwrap().into(), ..asked.clone() };
+        let renamed = RequestView { requester_uid: 0, ..asked.clone() };
+        let broken = RequestView { plan: vec![0xff].into(), ..asked.clone() };
+        for lie in [swapped, renamed, broken] {
+            let lie = Box::new(lie);
+            let refused = Response::Refused {
+                reason: olb_exec_api::Reason::Denied as u16,
+                text: String::new(),
+                request: Some(lie.clone()),
+            };
+            let decided = Response::Decided { receipt: Vec::new().into(), request: lie.clone() };
+            let list = Response::Requests(vec![asked.clone(), (*lie).clone()]);
+            for answer in [Response::Request(lie), list, decided, refused] {
+                let (mut connection, mut front) = pair();
+                let bytes = olb_wire::encode(&answer, RESPONSE_BYTES_MAX).unwrap();
+                front.write_all(&bytes).unwrap();
+                let failure = connection.receive(None).unwrap_err();
+                assert_eq!((failure.code, failure.name), (70, "mismatch"));
+            }
+        }
+    }
+
+    #[test]
     fn a_folder_that_others_can_write_to_is_not_trusted() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
@@ -264,10 +358,11 @@ mod tests {
             [(0o700, true), (0o711, true), (0o770, false), (0o777, false), (0o1777, true)]
         {
             mode(bits).unwrap();
-            assert_eq!(is_trusted(dir.path(), me), trusted, "{bits:o}");
+            assert_eq!(is_trusted(dir.path(), me, true), trusted, "{bits:o}");
         }
+        assert!(!is_trusted(dir.path(), me, false), "in a sticky folder anybody makes sockets");
         mode(0o700).unwrap();
-        assert_eq!(is_trusted(dir.path(), me + 1), me == 0);
-        assert!(!is_trusted(&dir.path().join("missing"), me));
+        assert_eq!(is_trusted(dir.path(), me + 1, true), me == 0);
+        assert!(!is_trusted(&dir.path().join("missing"), me, true));
     }
 }

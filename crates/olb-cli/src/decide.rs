@@ -6,17 +6,24 @@ use std::time::{Duration, Instant};
 
 use olb_exec_api::{Enrolment, Info};
 use olb_lease::{
-    Approver, Digest, Evidence, Plan, PlanDigest, RawVerdict, RecordEvent, RequestId, SigningKey,
-    VerdictClaims, VerdictKind, plan_digest, sha256, verdict_limit,
+    Approver, Digest, Evidence, Plan, PlanDigest, SigningKey, VerdictClaims, VerdictKind,
+    plan_digest, sha256, verdict_limit,
 };
 use olb_review::display::safe;
+use olb_review::quote;
 use olb_wire::{Request, RequestView, Response};
 
 use crate::args::{ApproveArgs, DecideArgs, DenyArgs, RevokeArgs};
 use crate::client::{Runtime, Socket};
 use crate::failure::{Failure, code};
+use crate::out::{say, say_text};
+use crate::select::Selector;
 use crate::trust::BrokerKeys;
-use crate::{account, json, keys, status, terminal, text};
+use crate::{account, json, keys, status, terminal};
+
+mod confirm;
+
+use confirm::Confirmed;
 
 /// A verdict is good for at most this long, in seconds.
 const VERDICT_SECS_MAX: u32 = 900;
@@ -42,53 +49,13 @@ fn finish(result: Result<Confirmed, Failure>, args: &DecideArgs) -> ExitCode {
     match result {
         Ok(confirmed) => {
             if args.json {
-                let mut object = json::request(&confirmed.view);
-                object.insert("receipt".into(), "verified".into());
-                println!("{}", json::line(&object));
+                say!("{}", json::line(&confirmed.object));
             } else {
-                println!("{}", confirmed.text);
+                say!("{}", confirmed.text);
             }
             ExitCode::SUCCESS
         }
         Err(failure) => failure.report(args.json),
-    }
-}
-
-/// A decision that the root half has signed for.
-struct Confirmed {
-    view: Box<RequestView>,
-    text: String,
-}
-
-/// How a request is named: a code selects, a full id proves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Selector {
-    Full(RequestId),
-    Code(String),
-}
-
-impl Selector {
-    fn parse(text: &str) -> Result<Self, Failure> {
-        if text.starts_with("req_") {
-            return text.parse().map(Self::Full).map_err(|error: olb_lease::IdError| {
-                Failure::usage(format!("{error}; 'olb list --json' prints them"))
-            });
-        }
-        let code = text.to_ascii_uppercase();
-        let plain =
-            |at: usize, byte: u8| if at == 3 { byte == b'-' } else { byte.is_ascii_alphanumeric() };
-        if code.len() == 7 && code.bytes().enumerate().all(|(at, byte)| plain(at, byte)) {
-            Ok(Self::Code(code))
-        } else {
-            Err(Failure::usage("a request is named by its code, XXX-XXX, or its full req_ id"))
-        }
-    }
-
-    fn text(&self) -> String {
-        match self {
-            Self::Full(id) => id.to_string(),
-            Self::Code(code) => code.clone(),
-        }
     }
 }
 
@@ -103,16 +70,10 @@ struct Subject {
 }
 
 impl Subject {
-    fn fetch(selector: &Selector) -> Result<Self, Failure> {
-        let runtime = Runtime::for_operator()?;
-        let show = Request::Show { selector: selector.text(), wait: false };
-        let Response::Request(view) = runtime.ask(Socket::Review, &show)? else {
-            return Err(Failure::bad_answer());
-        };
+    fn fetch(runtime: Runtime, keys: BrokerKeys, selector: &Selector) -> Result<Self, Failure> {
+        let view = runtime.show(Socket::Review, selector)?;
         let info = runtime.info(Socket::Review)?;
-        let keys = BrokerKeys::of(&runtime)
-            .map_err(|text| Failure::new(code::UNAVAILABLE, "unavailable", text))?;
-        let digest = identify(selector, &view)?;
+        let digest = plan_digest(&view.plan);
         let plan = Plan::decode(&view.plan)
             .map_err(|error| Failure::refused("malformed", error.to_string()))?;
         let here = |key| olb_lease::audience(&info.host, key) == plan.audience;
@@ -125,27 +86,21 @@ impl Subject {
         Ok(Self { runtime, keys, info, view, plan, digest })
     }
 
+    /// Code, id and command. The last two come from the plan that is signed; the code is the
+    /// broker's word only.
     fn name(&self) -> String {
-        format!("{} ({})", safe(self.view.code.as_bytes()), status::command_of(&self.plan))
+        let (code, id) = (safe(self.view.code.as_bytes()), self.digest.request_id());
+        format!("{code} ({id}: {})", quote::command(&self.plan.argv))
     }
 }
 
-/// The digest of the plan that the broker answered with, if it is the one that was asked for.
-fn identify(selector: &Selector, view: &RequestView) -> Result<PlanDigest, Failure> {
-    let digest = plan_digest(&view.plan);
-    let id = digest.request_id();
-    let is_it = match selector {
-        Selector::Full(asked) => *asked == id,
-        Selector::Code(asked) => *asked == view.code,
-    };
-    if is_it && view.request_id == id.to_string() {
-        return Ok(digest);
+/// Before anything is signed, a request that is not the one that was named is a refusal.
+fn nothing_signed(mut failure: Failure) -> Failure {
+    if failure.name == olb_exec_api::Reason::Mismatch.name() {
+        failure.code = code::REFUSED;
+        failure.text.push_str("; nothing was signed");
     }
-    Err(Failure::refused(
-        "mismatch",
-        "the broker answered with another request than the one you named; nothing was signed, and \
-         the broker should be looked at",
-    ))
+    failure
 }
 
 fn decide(kind: VerdictKind, args: &DecideArgs, reason: &str) -> Result<Confirmed, Failure> {
@@ -154,17 +109,19 @@ fn decide(kind: VerdictKind, args: &DecideArgs, reason: &str) -> Result<Confirme
         return Err(Failure::usage(format!("the reason is longer than {max} bytes; shorten it")));
     }
     let selector = Selector::parse(&args.id)?;
-    let subject = Subject::fetch(&selector)?;
+    let runtime = Runtime::for_operator()?;
+    let keys = BrokerKeys::of_running(&runtime)?;
+    let subject = match Subject::fetch(runtime, keys, &selector) {
+        Ok(subject) => subject,
+        // Without a broker nothing was asked and nothing answered: that is plain enough.
+        Err(failure) if kind == VerdictKind::Approve || failure.is_no_broker() => {
+            return Err(nothing_signed(failure));
+        }
+        Err(failure) => return Err(confirm::not_found(&selector, &failure)),
+    };
     let key = keys::load(args.key.as_deref(), &subject.runtime)?;
     let enrolment = enrolment(&subject.info, &key)?;
-    let evidence = match (kind, &selector) {
-        (VerdictKind::Approve, Selector::Code(_)) => shown_and_asked(&subject)?,
-        (VerdictKind::Approve, Selector::Full(_)) => {
-            check_plan(&subject.plan)?;
-            by_id(&args.id)
-        }
-        (VerdictKind::Deny | VerdictKind::Revoke, _) => by_id(&args.id),
-    };
+    let evidence = evidence(kind, &selector, &subject)?;
     let issued_at = u32::try_from(olb_sys::clock::unix_secs()).unwrap_or(u32::MAX);
     let life = VERDICT_SECS_MAX.min(enrolment.lease_lifetime_secs);
     let claims = VerdictClaims {
@@ -193,6 +150,40 @@ fn enrolment<'a>(info: &'a Info, key: &SigningKey<Approver>) -> Result<&'a Enrol
     })
 }
 
+/// How the decision comes about. A full id proves which request is meant; what a code stands for is
+/// the broker's word, so a person is shown it. A script's "no" to a code is taken all the same: it
+/// can do no more harm than a broker that is asked nothing, and says what it was about.
+fn evidence(
+    kind: VerdictKind,
+    selector: &Selector,
+    subject: &Subject,
+) -> Result<Evidence, Failure> {
+    match (kind, selector) {
+        (VerdictKind::Approve, Selector::Code(_)) => {
+            terminal::check_is_own(&requesters(subject))?;
+            shown_and_asked(kind, subject)
+        }
+        (VerdictKind::Approve, Selector::Full(_)) => {
+            check_plan(&subject.plan)?;
+            Ok(by_name(selector))
+        }
+        (VerdictKind::Deny | VerdictKind::Revoke, Selector::Code(_)) if terminal::is_here() => {
+            shown_and_asked(kind, subject)
+        }
+        (VerdictKind::Deny | VerdictKind::Revoke, _) => Ok(by_name(selector)),
+    }
+}
+
+/// Who must not have started this session: the request's own account, which the root half compares
+/// with the lease's, and whoever else the broker names. Without a boundary everybody is one user.
+fn requesters(subject: &Subject) -> Vec<u32> {
+    if !subject.keys.is_from_root {
+        return Vec::new();
+    }
+    let listed = subject.info.requesters.iter().copied();
+    listed.chain([subject.plan.requester_uid]).collect()
+}
+
 /// What a plan must hold before a yes is signed, besides what the root half checks itself.
 fn check_plan(plan: &Plan) -> Result<(), Failure> {
     olb_lease::environment::check(plan)
@@ -201,37 +192,41 @@ fn check_plan(plan: &Plan) -> Result<(), Failure> {
         .map_err(|text| Failure::refused("mismatch", format!("{text}; nothing was signed")))
 }
 
-/// Evidence of a decision by full id, or of one that needs no showing.
-fn by_id(id: &str) -> Evidence {
+/// Evidence of a decision without showing.
+fn by_name(selector: &Selector) -> Evidence {
     let nothing = Digest(sha256(b""));
-    let reply = Digest(sha256(id.as_bytes()));
-    Evidence { channel: "terminal-id".into(), messages: Vec::new(), shown: nothing, reply }
+    let reply = Digest(sha256(selector.text().as_bytes()));
+    let channel = match selector {
+        Selector::Full(_) => "terminal-id",
+        Selector::Code(_) => "terminal-code",
+    };
+    Evidence { channel: channel.into(), messages: Vec::new(), shown: nothing, reply }
 }
 
 /// Shows the request and asks. What is shown is rendered from the very bytes whose digest is
 /// signed.
-fn shown_and_asked(subject: &Subject) -> Result<Evidence, Failure> {
-    let requesters =
-        if subject.keys.is_from_root { subject.info.requesters.as_slice() } else { &[] };
-    terminal::check_is_own(requesters)?;
-    let review = olb_review::render(&subject.plan, &status::facts(&subject.view, &subject.plan));
-    print!("{}", review.text);
-    check_plan(&subject.plan)?;
+fn shown_and_asked(kind: VerdictKind, subject: &Subject) -> Result<Evidence, Failure> {
+    let facts = status::facts(&subject.view, &subject.plan);
+    let review = olb_review::render(&subject.plan, &facts);
+    say_text!("{}", review.text);
     let shown = safe(subject.view.code.as_bytes());
-    if !review.can_be_answered {
-        return Err(Failure::refused(
-            "too_long",
-            format!(
+    if kind == VerdictKind::Approve {
+        check_plan(&subject.plan)?;
+        if !review.can_be_answered {
+            let text = format!(
                 "{shown} is too long to be answered here; read it and approve it by its full id"
-            ),
-        ));
+            );
+            return Err(Failure::refused("too_long", text));
+        }
     }
-    let line = terminal::ask("Approve? [y/N]")?;
+    let question = match kind {
+        VerdictKind::Approve => "Approve? [y/N]",
+        VerdictKind::Deny => "Deny? [y/N]",
+        VerdictKind::Revoke => "Revoke? [y/N]",
+    };
+    let line = terminal::ask(question)?;
     if !terminal::is_yes(&line) {
-        let text = format!(
-            "not approved; {shown} stays open, and 'olb deny --id {shown} --reason ...' closes it"
-        );
-        return Err(Failure::new(code::PENDING, "not_decided", text));
+        return Err(Failure::new(code::PENDING, "not_decided", undecided(kind, &shown)));
     }
     Ok(Evidence {
         channel: "terminal".into(),
@@ -241,81 +236,41 @@ fn shown_and_asked(subject: &Subject) -> Result<Evidence, Failure> {
     })
 }
 
-fn send(subject: &Subject, claims: &VerdictClaims, verdict: Vec<u8>) -> Result<Confirmed, Failure> {
-    let mut connection = subject.runtime.connect(Socket::Review)?;
-    connection.send(&Request::Decide { verdict: verdict.into() })?;
-    let answer = connection.receive(Some(Instant::now() + ANSWER_TIME));
-    match answer {
-        Ok(Some(Response::Decided { receipt, request }))
-            if proves(&subject.keys, &receipt, &subject.view.plan, claims) =>
-        {
-            let text = done(subject, claims, &request);
-            Ok(Confirmed { view: request, text })
-        }
-        // A refusal is an answer; whether it is true matters only where something may still run.
-        Err(failure) if failure.code != code::UNAVAILABLE => {
-            Err(for_approver(failure, claims.kind))
-        }
-        Ok(_) | Err(_) => Err(unconfirmed(subject, claims.kind)),
-    }
-}
-
-/// Whether `receipt` is the root half's signed record of this decision about this plan.
-fn proves(keys: &BrokerKeys, receipt: &[u8], plan: &[u8], claims: &VerdictClaims) -> bool {
-    let Some(RecordEvent::Decided { plan: recorded, verdict, .. }) =
-        keys.record(receipt).map(|record| record.event)
-    else {
-        return false;
-    };
-    let verdict = RawVerdict::parse(&verdict).and_then(|verdict| verdict.unverified_claims());
-    recorded == plan
-        && verdict.is_ok_and(|verdict| {
-            // Another approver's decision of the same kind, recorded before ours, is as good.
-            verdict.kind == claims.kind
-                && verdict.plan == claims.plan
-                && verdict.epoch == claims.epoch
-        })
-}
-
-/// A refusal that shows the request as it is speaks to the requester; the approver is told plainly.
-fn for_approver(mut failure: Failure, kind: VerdictKind) -> Failure {
-    if let Some(view) = &failure.view {
-        let done = match kind {
-            VerdictKind::Approve => "approved",
-            VerdictKind::Deny => "denied",
-            VerdictKind::Revoke => "revoked",
-        };
-        let [code, state] = [&view.code, &view.state].map(|text| safe(text.as_bytes()));
-        failure.text = format!("{code} is {state} and cannot be {done} any more; nothing changed");
-    }
-    failure
-}
-
-fn done(subject: &Subject, claims: &VerdictClaims, view: &RequestView) -> String {
-    let name = subject.name();
-    match claims.kind {
-        VerdictKind::Approve => {
-            let latest = u64::from(claims.expires_at);
-            let until = view.lease_expires_at.map_or(latest, |at| at.min(latest));
-            format!("Approved {name}: it may run once until {}.", text::time(until))
-        }
-        VerdictKind::Deny => format!("Denied {name}: it will not run."),
-        VerdictKind::Revoke => format!("Revoked {name}: its lease can no longer be used."),
-    }
-}
-
-fn unconfirmed(subject: &Subject, kind: VerdictKind) -> Failure {
-    let name = subject.name();
-    let until = subject.view.lease_expires_at.map_or_else(|| "it expires".to_owned(), text::time);
-    let text = match kind {
+fn undecided(kind: VerdictKind, shown: &str) -> String {
+    match kind {
         VerdictKind::Approve => format!(
-            "could not confirm the approval of {name}; look at 'olb show' before you approve again"
+            "not approved; {shown} stays open, and 'olb deny --id {shown} --reason ...' closes it"
         ),
-        VerdictKind::Deny | VerdictKind::Revoke => {
-            format!("could not confirm; the lease of {name} may still run until {until}")
+        VerdictKind::Deny => format!("not denied; {shown} stays as it is"),
+        VerdictKind::Revoke => format!("nothing was taken back; {shown} stays as it is"),
+    }
+}
+
+fn send(subject: &Subject, claims: &VerdictClaims, verdict: Vec<u8>) -> Result<Confirmed, Failure> {
+    let answer = subject.runtime.connect(Socket::Review).and_then(|mut connection| {
+        connection.send(&Request::Decide { verdict: verdict.into() })?;
+        connection.receive(Some(Instant::now() + ANSWER_TIME))
+    });
+    let failure = match answer {
+        Ok(Some(Response::Decided { receipt, request })) => {
+            match confirm::confirmed(subject, claims, &receipt, &request) {
+                Some(confirmed) => return Ok(confirmed),
+                None => None,
+            }
         }
+        Ok(_) => None,
+        Err(failure) => Some(failure),
     };
-    Failure::new(code::UNAVAILABLE, "not_confirmed", text)
+    match (claims.kind, failure) {
+        // A refusal is an answer; whether it is true matters only where something may still run.
+        (VerdictKind::Approve, Some(failure)) if failure.code != code::UNAVAILABLE => {
+            Err(confirm::for_approver(failure))
+        }
+        (VerdictKind::Approve, _) => Err(confirm::unapproved(subject)),
+        (VerdictKind::Deny | VerdictKind::Revoke, failure) => {
+            Err(confirm::not_closed(subject, failure.as_ref()))
+        }
+    }
 }
 
 #[cfg(test)]

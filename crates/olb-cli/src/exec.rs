@@ -7,18 +7,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use olb_exec_api::{ClientFrame, Reason, Refusal};
-use olb_lease::{LEASE_TEXT_MAX, Outcome, PlanDigest, RawLease, armor};
+use olb_lease::{LEASE_TEXT_MAX, Outcome, PlanDigest, RawLease, armor, plan_digest};
 use olb_review::display::safe;
-use olb_wire::{Command, Execute, Request, RequestView, Response};
+use olb_wire::{Command, Execute, Request, RequestView};
 
 use crate::args::ExecArgs;
-use crate::ask;
 use crate::client::{Runtime, Socket};
 use crate::failure::{Failure, code};
+use crate::out::tell;
 use crate::outcome::{self, OutcomeFile};
 use crate::relay::{self, First, Signals, Stream};
-use crate::text;
+use crate::select::Selector;
 use crate::trust::{BrokerKeys, Finished, Run};
+use crate::{ask, asked, text};
 
 /// A lease and what it is presented with.
 #[derive(Debug)]
@@ -90,7 +91,8 @@ fn prepare(runtime: &Runtime, args: &ExecArgs) -> Result<Presentation, Failure> 
         }
         (Some(_), None) => Err(Failure::usage("no command is given; write it after '--'")),
         (None, Some(id)) => {
-            Ok(Presentation { lease: kept_lease(runtime, id)?, id: Some(id.clone()), command })
+            let lease = kept_lease(runtime, id, command.as_ref())?;
+            Ok(Presentation { lease, id: Some(id.clone()), command })
         }
         _ => Err(Failure::usage("give the lease with --lease-file or --lease-fd, or --id")),
     }
@@ -115,15 +117,18 @@ fn read_lease(path: PathBuf) -> Result<Vec<u8>, Failure> {
 }
 
 /// The lease that the broker keeps for an approved request of the caller's.
-fn kept_lease(runtime: &Runtime, id: &str) -> Result<Vec<u8>, Failure> {
-    let show = Request::Show { selector: id.to_owned(), wait: false };
-    let Response::Request(view) = runtime.ask(Socket::Request, &show)? else {
-        return Err(Failure::bad_answer());
+fn kept_lease(runtime: &Runtime, id: &str, command: Option<&Command>) -> Result<Vec<u8>, Failure> {
+    let view = runtime.show(Socket::Request, &Selector::parse(id)?)?;
+    let Some(lease) = &view.lease else {
+        return Err(no_lease(view));
     };
-    if let Some(lease) = &view.lease {
-        return Ok(lease.to_vec());
+    let keys = BrokerKeys::of_running(runtime)?;
+    let claims = asked::check_lease(&keys, command, lease)?;
+    if claims.plan == plan_digest(&view.plan) {
+        Ok(lease.to_vec())
+    } else {
+        Err(Failure::mismatch(text::OTHER_REQUEST))
     }
-    Err(no_lease(view))
 }
 
 /// Why a request without a lease cannot be run: never a success, whatever the broker says.
@@ -148,12 +153,17 @@ pub(crate) fn present(
     presentation: &Presentation,
     file: &mut OutcomeFile,
 ) -> Result<u8, Failure> {
-    let claims = RawLease::parse(&presentation.lease).and_then(|lease| lease.unverified_claims());
-    let claims = claims.map_err(|error| {
+    let form = RawLease::parse(&presentation.lease).and_then(|lease| lease.unverified_claims());
+    form.map_err(|error| {
         let reason = Reason::Malformed;
         let text = format!("{error}; ask for the command again");
         Failure::new(reason.exit_code(), reason.name(), text)
     })?;
+    let mut connection = runtime.connect(Socket::Request)?;
+    // Without keys nothing that comes back could be believed: then nothing is burned either.
+    let keys = BrokerKeys::of_running(runtime)?;
+    let command = presentation.command.as_ref();
+    let claims = asked::check_lease(&keys, command, &presentation.lease)?;
     let (plan, run) = (claims.plan, Run { plan: claims.plan, cti: claims.cti });
     let execute = Execute {
         lease: Some(presentation.lease.clone().into()),
@@ -161,7 +171,6 @@ pub(crate) fn present(
         command: presentation.command.clone(),
     };
     let signals = Signals::take().map_err(lost)?;
-    let mut connection = runtime.connect(Socket::Request)?;
     connection.send(&Request::Execute(Box::new(execute)))?;
     let stream = connection.into_stream();
     let first = match relay::first(&stream, &signals) {
@@ -176,29 +185,17 @@ pub(crate) fn present(
                 .map_err(|_| unknown("the broker sent no pipes for the output"))?;
             let mut streams = [Stream::new(stdout, out.as_fd()), Stream::new(stderr, err.as_fd())];
             let last = relay::relay(&stream, &signals, &mut streams).map_err(lost)?;
-            // Not before: a reader that goes away is for the command to notice, and to end or not,
-            // as without us. What is said from here on is ours.
-            olb_sys::harden::restore_sigpipe();
-            let finished = check(runtime, &receipt_of(last)?, run, Some(&streams))?;
+            let finished = check(&keys, &receipt_of(last)?, run, Some(&streams))?;
             file.put(&outcome::finished(plan, &finished));
             end(plan, &finished)
         }
         First::Frame(ClientFrame::Outcome { receipt }, _) => {
-            let finished = check(runtime, &receipt, run, None)?;
+            let finished = check(&keys, &receipt, run, None)?;
             file.put(&outcome::finished(plan, &finished));
             end(plan, &finished)
         }
-        First::Frame(ClientFrame::Refused(refusal), _) => {
-            Err(refused(runtime, &refusal, run, file))
-        }
-        First::Signal(number) => Err(Failure::new(
-            number.saturating_add(128),
-            "interrupted",
-            format!(
-                "interrupted before it started; 'olb status {}' tells what became of it",
-                plan.request_id()
-            ),
-        )),
+        First::Frame(ClientFrame::Refused(refusal), _) => Err(refused(&keys, &refusal, run, file)),
+        First::Silence => Err(unknown("interrupted while the broker did not say whether it began")),
         First::End => Err(silence(runtime, plan)),
     }
 }
@@ -217,12 +214,11 @@ fn receipt_of(last: Option<ClientFrame>) -> Result<Vec<u8>, Failure> {
 
 /// Checks the receipt, and that what arrived here is what it says was written.
 fn check(
-    runtime: &Runtime,
+    keys: &BrokerKeys,
     receipt: &[u8],
     run: Run,
     streams: Option<&[Stream<'_>; 2]>,
 ) -> Result<Finished, Failure> {
-    let keys = BrokerKeys::of(runtime).map_err(|error| unknown(&error))?;
     let finished = keys.finished(receipt, run);
     let finished = finished.ok_or_else(|| unknown("the receipt does not prove how it ended"))?;
     let Some([out, err]) = streams else {
@@ -250,28 +246,26 @@ fn end(plan: PlanDigest, finished: &Finished) -> Result<u8, Failure> {
     use olb_lease::CutBy;
     match finished.cut_by {
         CutBy::Nobody | CutBy::Requester => {}
-        CutBy::Limit => eprintln!("olb: ended by its time limit; ask with a longer --timeout."),
-        CutBy::Broker => eprintln!("olb: ended because the broker was stopped."),
+        CutBy::Limit => tell!("olb: ended by its time limit; ask with a longer --timeout."),
+        CutBy::Broker => tell!("olb: ended because the broker was stopped."),
     }
     match finished.outcome {
         Outcome::Exited(exit_code) => Ok(exit_code),
         Outcome::Killed(signal) => Ok(signal.saturating_add(128)),
         Outcome::SpawnFailed(errno) => {
-            eprintln!("olb: {} did not start: {}.", plan.request_id(), text::errno_text(errno));
+            tell!("olb: {} did not start: {}.", plan.request_id(), text::errno_text(errno));
             Ok(text::of_errno(errno))
         }
         Outcome::Unknown { .. } => Err(unknown("the broker stopped while the command ran")),
     }
 }
 
-fn refused(runtime: &Runtime, refusal: &Refusal, run: Run, file: &mut OutcomeFile) -> Failure {
+fn refused(keys: &BrokerKeys, refusal: &Refusal, run: Run, file: &mut OutcomeFile) -> Failure {
     let mut failure = Failure::from_broker(refusal.reason as u16, &refusal.text, None);
     let Some(recorded) = &refusal.recorded else {
         return failure;
     };
-    let proved =
-        BrokerKeys::of(runtime).ok().and_then(|keys| keys.finished(&recorded.receipt, run));
-    match proved {
+    match keys.finished(&recorded.receipt, run) {
         Some(finished) => {
             failure.text.push_str(&format!(" ({})", summary(&finished)));
             let mut object = outcome::finished(run.plan, &finished);
@@ -283,7 +277,8 @@ fn refused(runtime: &Runtime, refusal: &Refusal, run: Run, file: &mut OutcomeFil
     failure
 }
 
-fn summary(finished: &Finished) -> String {
+/// The end of a run in a few words.
+pub(crate) fn summary(finished: &Finished) -> String {
     let end = match finished.outcome {
         Outcome::Exited(exit_code) => format!("exit {exit_code}"),
         Outcome::Killed(signal) => format!("ended by signal {signal}"),
@@ -296,12 +291,11 @@ fn summary(finished: &Finished) -> String {
 /// The connection ended without a word: what the broker holds on the request decides whether
 /// something may have run.
 fn silence(runtime: &Runtime, plan: PlanDigest) -> Failure {
-    let show = Request::Show { selector: plan.request_id().to_string(), wait: false };
-    match runtime.ask(Socket::Request, &show) {
-        Ok(Response::Request(view)) if view.state == "approved" => Failure::new(
+    match runtime.show(Socket::Request, &Selector::Full(plan.request_id())) {
+        Ok(view) if view.state == "approved" => Failure::new(
             code::UNAVAILABLE,
             Reason::Unavailable.name(),
-            "the broker ended the connection before anything ran; present the lease again",
+            "the broker ended the connection and says that nothing ran; present the lease again",
         ),
         Err(failure) if failure.code == code::REFUSED || failure.name == Reason::Busy.name() => {
             failure

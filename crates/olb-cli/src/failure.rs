@@ -7,6 +7,7 @@ use olb_exec_api::Reason;
 use olb_review::display::safe;
 use olb_wire::RequestView;
 
+use crate::out::{say, tell};
 use crate::{json, text};
 
 /// The exit codes of `olb` itself that no [`Reason`] stands for.
@@ -58,9 +59,19 @@ impl Failure {
         Self::new(code::UNAVAILABLE, "unavailable", text::NO_BROKER)
     }
 
+    /// Whether nobody answers at all.
+    pub(crate) fn is_no_broker(&self) -> bool {
+        self.text == text::NO_BROKER
+    }
+
     /// The broker answered something that belongs to no answer.
     pub(crate) fn bad_answer() -> Self {
         Self::new(code::UNAVAILABLE, "unavailable", text::BAD_ANSWER)
+    }
+
+    /// What the broker says of a request does not belong together, or is not what was asked for.
+    pub(crate) fn mismatch(text: impl Into<String>) -> Self {
+        Self::new(code::UNKNOWN_OUTCOME, Reason::Mismatch.name(), text)
     }
 
     /// Refused for safety by this process, not by the broker.
@@ -81,9 +92,9 @@ impl Failure {
     /// Prints the sentence on standard error, with `json` also an object on standard output, and
     /// gives the exit code.
     pub(crate) fn report(&self, json: bool) -> ExitCode {
-        eprintln!("olb: {}", self.text);
+        tell!("olb: {}", self.text);
         if json {
-            println!("{}", json::line(&json::failure(self)));
+            say!("{}", json::line(&json::failure(self)));
         }
         ExitCode::from(self.code)
     }

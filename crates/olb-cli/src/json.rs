@@ -133,7 +133,8 @@ pub(crate) fn request(view: &RequestView) -> Map<String, Value> {
     object
 }
 
-fn put_plan(object: &mut Map<String, Value>, plan: &Plan) {
+/// Sets what a plan says of its command.
+pub(crate) fn put_plan(object: &mut Map<String, Value>, plan: &Plan) {
     object.insert("command".into(), quote::command(&plan.argv).into());
     put_words(object, "argv", &plan.argv);
     put_bytes(object, "executable", &plan.executable.path);
@@ -157,7 +158,11 @@ pub(crate) fn failure(failure: &Failure) -> Map<String, Value> {
 }
 
 /// `olb status`: health, limits and the caller's requests.
-pub(crate) fn status(health: &Health, info: Option<&Info>, requests: &[RequestView]) -> Value {
+pub(crate) fn status(
+    health: &Health,
+    info: Option<&Info>,
+    requests: Vec<Map<String, Value>>,
+) -> Value {
     let limits: Map<_, _> =
         health.limits.iter().map(|(name, value)| (name.clone(), (*value).into())).collect();
     let execd_limits = |info: &Info| {
@@ -178,7 +183,7 @@ pub(crate) fn status(health: &Health, info: Option<&Info>, requests: &[RequestVi
             "limits": limits,
             "execd_limits": info.map(execd_limits),
         },
-        "requests": requests.iter().map(request).collect::<Vec<_>>(),
+        "requests": requests,
     })
 }
 
@@ -245,7 +250,7 @@ mod tests {
     fn status_keeps_its_shape() {
         let health =
             Health { execd: true, limits: vec![("pending".into(), 16)], ..Health::default() };
-        let object = status(&health, None, &[view("pending")]);
+        let object = status(&health, None, vec![request(&view("pending"))]);
         assert_eq!(object["health"]["execd"], true);
         assert_eq!(object["health"]["limits"]["pending"], 16);
         assert_eq!(object["requests"][0]["code"], "7FK-3QX");

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use crate::args::{KeysCommand, KeysCreateArgs, KeysListArgs};
 use crate::client::{Runtime, Socket};
 use crate::failure::{Failure, code};
+use crate::out::say;
 use crate::{enroll, json};
 
 /// Where a person's key is, below the home directory.
@@ -50,10 +51,10 @@ fn create(args: &KeysCreateArgs) -> ExitCode {
                 object.insert("key".into(), key.public.into());
                 object.insert("created".into(), key.is_new.into());
                 json::put_bytes(&mut object, "path", path);
-                println!("{}", json::line(&object));
+                say!("{}", json::line(&object));
             } else {
                 let how = if key.is_new { "made" } else { "already there" };
-                println!("{}   ({how}: {})", key.public, safe(path));
+                say!("{}   ({how}: {})", key.public, safe(path));
             }
             ExitCode::SUCCESS
         }
@@ -206,14 +207,14 @@ fn list(args: &KeysListArgs) -> ExitCode {
                 "max_lease_secs": one.lease_lifetime_secs,
             })
         });
-        println!("{}", json::line(&json!({ "keys": keys.collect::<Vec<_>>() })));
+        say!("{}", json::line(&json!({ "keys": keys.collect::<Vec<_>>() })));
         return ExitCode::SUCCESS;
     }
-    println!("{:<20} {:>10} {:<16} {:>10}", "NAME", "UID", "KEY ID", "LEASE");
+    say!("{:<20} {:>10} {:<16} {:>10}", "NAME", "UID", "KEY ID", "LEASE");
     for one in &info.enrolments {
         let lease = format!("{} s", one.lease_lifetime_secs);
         let name = safe(one.name.as_bytes());
-        println!("{name:<20} {:>10} {} {lease:>10}", one.uid, one.kid.hex());
+        say!("{name:<20} {:>10} {} {lease:>10}", one.uid, one.kid.hex());
     }
     ExitCode::SUCCESS
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::args::{InspectArgs, LeaseCommand};
 use crate::client::{Runtime, Socket};
 use crate::failure::{Failure, code};
+use crate::out::{say, say_text};
 use crate::trust::BrokerKeys;
 use crate::{json, text};
 
@@ -19,9 +20,9 @@ pub(crate) fn run(command: &LeaseCommand) -> ExitCode {
     match inspect(args) {
         Ok(inspection) => {
             if args.json {
-                println!("{}", json::line(&inspection.json()));
+                say!("{}", json::line(&inspection.json()));
             } else {
-                print!("{}", inspection.lines());
+                say_text!("{}", inspection.lines());
             }
             if inspection.is_good() { ExitCode::SUCCESS } else { ExitCode::from(code::REFUSED) }
         }

@@ -1,17 +1,19 @@
 //! The file that `--outcome-file` names: one JSON object about how a run ended. Standard output
 //! belongs to the command.
 
-use std::fs::File;
-use std::io::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use nix::fcntl::OFlag;
 use olb_lease::{CutBy, Outcome, PlanDigest};
 use olb_review::display::safe;
-use olb_wire::RequestView;
 use serde_json::{Map, Value};
 
 use crate::failure::Failure;
 use crate::json;
+use crate::out::tell;
 use crate::trust::Finished;
 
 /// An open outcome file, or none. Opened before anything runs, so that a wrong path costs nothing.
@@ -19,12 +21,12 @@ use crate::trust::Finished;
 pub(crate) struct OutcomeFile(Option<File>);
 
 impl OutcomeFile {
-    /// Creates or empties the file.
+    /// Creates or empties the file: a plain file, not what somebody else's link points at.
     pub(crate) fn create(path: Option<&Path>) -> Result<Self, Failure> {
         let Some(path) = path else {
             return Ok(Self(None));
         };
-        File::create(path).map(|file| Self(Some(file))).map_err(|error| {
+        open(path).map(|file| Self(Some(file))).map_err(|error| {
             let shown = safe(path.as_os_str().as_encoded_bytes());
             Failure::usage(format!("the outcome file {shown} cannot be written ({error})"))
         })
@@ -38,7 +40,7 @@ impl OutcomeFile {
         };
         let line = json::line(object) + "\n";
         if let Err(error) = file.write_all(line.as_bytes()) {
-            eprintln!("olb: the outcome file could not be written ({error}).");
+            tell!("olb: the outcome file could not be written ({error}).");
         }
     }
 
@@ -46,11 +48,24 @@ impl OutcomeFile {
     pub(crate) fn put_failure(&mut self, failure: &Failure) {
         self.put(&json::failure(failure));
     }
+}
 
-    /// Writes what is recorded of a request.
-    pub(crate) fn put_view(&mut self, view: &RequestView) {
-        self.put(&json::request(view));
+/// Nothing is emptied before it is known to be a plain file, and a pipe that nobody reads from does
+/// not keep us.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags.bits())
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file"));
     }
+    file.set_len(0)?;
+    Ok(file)
 }
 
 /// A run's end as its verified receipt proves it.
@@ -121,5 +136,25 @@ mod tests {
         assert_eq!(object["error"], "unavailable");
         assert_eq!(OutcomeFile::create(Some(dir.path())).unwrap_err().code, 64);
         OutcomeFile::create(None).unwrap().put_failure(&Failure::no_broker());
+    }
+
+    #[test]
+    fn links_pipes_and_devices_are_no_outcome_files() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("precious"), "keep").unwrap();
+        symlink(path("precious"), path("link")).unwrap();
+        nix::unistd::mkfifo(&path("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for name in ["link", "pipe"] {
+            assert_eq!(OutcomeFile::create(Some(&path(name))).unwrap_err().code, 64, "{name}");
+        }
+        assert_eq!(OutcomeFile::create(Some(Path::new("/dev/null"))).unwrap_err().code, 64);
+        assert_eq!(std::fs::read_to_string(path("precious")).unwrap(), "keep");
+        OutcomeFile::create(Some(&path("new"))).unwrap();
+        assert_eq!(std::fs::metadata(path("new")).unwrap().permissions().mode() & 0o777, 0o600);
+        let mut again = OutcomeFile::create(Some(&path("precious"))).unwrap();
+        assert_eq!(std::fs::read_to_string(path("precious")).unwrap(), "");
+        again.put_failure(&Failure::no_broker());
     }
 }

@@ -24,6 +24,9 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// What a pipe that polls as writable takes without blocking (`PIPE_BUF`).
 const PIPE_CHUNK_BYTES: usize = 4096;
 
+/// After a signal a broker that says nothing is waited for this long, in milliseconds.
+const INTERRUPTED_MS: u32 = 10_000;
+
 /// The signals that go to the command instead of to us.
 const FORWARDED: [(Signal, ClientSignal); 6] = [
     (Signal::SIGINT, ClientSignal::Interrupt),
@@ -50,17 +53,18 @@ impl Signals {
         Ok(Self { fd, set })
     }
 
-    /// The next signal that came, with its number.
-    fn next(&self) -> Option<(u8, ClientSignal)> {
-        let info = self.fd.read_signal().ok()??;
-        let number = u8::try_from(info.ssi_signo).ok()?;
-        let known = |(signal, _): &&(Signal, ClientSignal)| *signal as i32 == i32::from(number);
-        FORWARDED.iter().find(known).map(|(_, byte)| (number, *byte))
+    /// The next signal that came.
+    fn next(&self) -> Option<ClientSignal> {
+        let number = self.fd.read_signal().ok()??.ssi_signo;
+        let known = |(signal, _): &&(Signal, ClientSignal)| i64::from(number) == *signal as i64;
+        FORWARDED.iter().find(known).map(|(_, byte)| *byte)
     }
 }
 
 impl Drop for Signals {
     fn drop(&mut self) {
+        // What came and was not passed on must not end this process before it has said how it went.
+        while self.next().is_some() {}
         // Fails only for sets that cannot be built.
         self.set.thread_unblock().ok();
     }
@@ -71,28 +75,42 @@ impl Drop for Signals {
 pub(crate) enum First {
     /// A frame, and the descriptors that came with it.
     Frame(ClientFrame, Vec<OwnedFd>),
-    /// A signal with this number.
-    Signal(u8),
+    /// Nothing, in the time that somebody who interrupts has to wait.
+    Silence,
     /// The end of the connection.
     End,
 }
 
-/// Waits for the first frame.
+/// Waits for the first frame. From the presentation on the command may run at any moment, so a
+/// signal does not end the waiting: it is passed on as soon as somebody is there to take it. Only
+/// where nothing is heard for [`INTERRUPTED_MS`] after it, or a second one comes, this gives up.
 pub(crate) fn first(stream: &UnixStream, signals: &Signals) -> io::Result<First> {
+    let mut early = None;
     loop {
         let mut fds = [
             PollFd::new(stream.as_fd(), PollFlags::POLLIN),
             PollFd::new(signals.fd.as_fd(), PollFlags::POLLIN),
         ];
-        poll(&mut fds, None)?;
+        let ready = poll(&mut fds, early.map(|_| INTERRUPTED_MS))?;
         if is_ready(&fds[0]) {
             let frame = read_frame(stream)?;
+            if let (Some((ClientFrame::Started, _)), Some(byte)) = (&frame, early) {
+                pass_on(stream, byte);
+            }
             return Ok(frame.map_or(First::End, |(frame, fds)| First::Frame(frame, fds)));
         }
-        if let Some((number, _)) = signals.next() {
-            return Ok(First::Signal(number));
+        match signals.next() {
+            Some(byte) if early.is_none() => early = Some(byte),
+            Some(_) => return Ok(First::Silence),
+            None if ready == 0 => return Ok(First::Silence),
+            None => {}
         }
     }
+}
+
+/// Sends a signal to the command. It may be over already; then nobody reads this any more.
+fn pass_on(stream: &UnixStream, byte: ClientSignal) {
+    drop(send_now(stream, &[byte as u8]));
 }
 
 /// One output stream of the command on its way to ours.
@@ -197,9 +215,8 @@ pub(crate) fn relay(
     while is_connected || streams.iter().any(Stream::is_open) {
         let ready = wait(is_connected.then_some(stream), signals, streams)?;
         if ready.signal {
-            while let Some((_, byte)) = signals.next() {
-                // The command may be over already; then nobody reads this any more.
-                drop(send_now(stream, &[byte as u8]));
+            while let Some(byte) = signals.next() {
+                pass_on(stream, byte);
             }
         }
         for (stream, _) in streams.iter_mut().zip(ready.streams).filter(|(_, ready)| *ready) {

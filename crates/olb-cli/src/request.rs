@@ -8,7 +8,10 @@ use olb_wire::{Command, Request, RequestView, Response, Submit};
 use crate::args::{AskArgs, RequestArgs, SelectArgs};
 use crate::client::{Runtime, Socket};
 use crate::failure::{Failure, code};
-use crate::{ask, json, text};
+use crate::out::{say, tell};
+use crate::select::Selector;
+use crate::trust::BrokerKeys;
+use crate::{ask, asked, json, text};
 
 /// How long to wait for a human.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,18 +41,26 @@ pub(crate) fn run(args: &RequestArgs) -> ExitCode {
 
 /// `olb cancel`.
 pub(crate) fn cancel(args: &SelectArgs) -> ExitCode {
-    let request = Request::Cancel { selector: args.id.clone() };
-    match Runtime::for_requester().ask(Socket::Request, &request) {
-        Ok(Response::Request(view)) => {
+    match take_back(&args.id) {
+        Ok(view) => {
             if args.json {
-                println!("{}", json::line(&json::request(&view)));
+                say!("{}", json::line(&json::request(&view)));
             } else {
-                println!("cancelled {} ({}).", shown(&view), text::command(&view));
+                say!("cancelled {} ({}).", shown(&view), text::command(&view));
             }
             ExitCode::SUCCESS
         }
-        Ok(_) => Failure::bad_answer().report(args.json),
         Err(failure) => failure.report(args.json),
+    }
+}
+
+fn take_back(id: &str) -> Result<Box<RequestView>, Failure> {
+    let selector = Selector::parse(id)?;
+    let cancel = Request::Cancel { selector: selector.text() };
+    match Runtime::for_requester().ask(Socket::Request, &cancel)? {
+        Response::Request(view) if selector.means(&view) => Ok(view),
+        Response::Request(_) => Err(Failure::mismatch(text::OTHER_REQUEST)),
+        _ => Err(Failure::bad_answer()),
     }
 }
 
@@ -75,6 +86,7 @@ pub(crate) fn submit(
         wait: wait != Wait::No,
     };
     let view = follow(runtime, &Request::Submit(Box::new(submit)), wait)?;
+    asked::check_plan(&BrokerKeys::of_running(runtime)?, &command, &view.plan)?;
     Ok((view, command))
 }
 
@@ -99,7 +111,7 @@ pub(crate) fn follow(
                     return Ok(view);
                 }
                 if latest.is_none() {
-                    eprintln!("olb: waiting for {} ({}).", shown(&view), text::command(&view));
+                    tell!("olb: waiting for {} ({}).", shown(&view), text::command(&view));
                 }
                 latest = Some(view);
             }
@@ -130,11 +142,11 @@ fn shown(view: &RequestView) -> String {
 /// object, or the bare lease.
 fn print(view: &RequestView, is_json: bool) -> ExitCode {
     let (exit_code, sentence) = text::of_state(view);
-    eprintln!("olb: {sentence}");
+    tell!("olb: {sentence}");
     if is_json {
-        println!("{}", json::line(&json::request(view)));
+        say!("{}", json::line(&json::request(view)));
     } else if let Some(lease) = &view.lease {
-        println!("{}", olb_lease::armor::encode(lease));
+        say!("{}", olb_lease::armor::encode(lease));
     }
     ExitCode::from(exit_code)
 }

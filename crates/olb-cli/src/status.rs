@@ -2,16 +2,20 @@
 
 use std::process::ExitCode;
 
-use olb_exec_api::Info;
+use olb_exec_api::{Info, Reason};
 use olb_lease::{Plan, plan_digest};
 use olb_review::display::safe;
 use olb_review::{Facts, quote};
 use olb_wire::{Health, Request, RequestView, Response};
+use serde_json::{Map, Value};
 
 use crate::args::{ListArgs, SelectArgs, StatusArgs};
 use crate::client::{Runtime, Socket};
 use crate::failure::{Failure, code};
-use crate::{account, json, text};
+use crate::out::{say, say_text, tell};
+use crate::select::Selector;
+use crate::trust::{BrokerKeys, Finished};
+use crate::{account, json, proof, text};
 
 /// `olb status`.
 pub(crate) fn status(args: &StatusArgs) -> ExitCode {
@@ -24,28 +28,28 @@ pub(crate) fn status(args: &StatusArgs) -> ExitCode {
 }
 
 fn one(runtime: &Runtime, id: &str, is_json: bool) -> Result<ExitCode, Failure> {
-    let view = fetch(runtime, id)?;
+    let (view, proved) = proved(runtime, Door::Requester, id)?;
     if is_json {
-        println!("{}", json::line(&json::request(&view)));
+        say!("{}", json::line(&proof::json(&view, proved.as_ref())));
     } else {
-        println!("{}", text::of_state(&view).1);
+        say!("{}", text::of_state(&view).1);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn overview(runtime: &Runtime, is_json: bool) -> Result<ExitCode, Failure> {
-    let Response::Status(health) = either(runtime, &Request::Status)? else {
+    let status = |socket| runtime.ask(socket, &Request::Status);
+    let Response::Status(health) = Door::Requester.through(status)? else {
         return Err(Failure::bad_answer());
     };
-    let Response::Requests(requests) = either(runtime, &Request::List { open: false })? else {
-        return Err(Failure::bad_answer());
-    };
+    let requests = Door::Requester.through(|socket| runtime.list(socket, false))?;
+    let keys = BrokerKeys::of(runtime).ok();
     let info = health.info.as_ref().and_then(|info| olb_exec_api::decode_info(info).ok());
     if is_json {
-        println!("{}", json::line(&json::status(&health, info.as_ref(), &requests)));
+        let requests = list_json(keys.as_ref(), &requests);
+        say!("{}", json::line(&json::status(&health, info.as_ref(), requests)));
     } else {
-        print!("{}", health_lines(&health, info.as_ref()));
-        print!("{}", table(&requests));
+        say_text!("{}{}", health_lines(&health, info.as_ref()), table(keys.as_ref(), &requests));
     }
     Ok(if health.execd { ExitCode::SUCCESS } else { ExitCode::from(code::UNAVAILABLE) })
 }
@@ -73,25 +77,32 @@ fn health_lines(health: &Health, info: Option<&Info>) -> String {
 
 /// `olb result`.
 pub(crate) fn result(args: &SelectArgs) -> ExitCode {
-    match fetch(&Runtime::for_requester(), &args.id) {
-        Ok(view) => print_result(&view, args.json),
+    match proved(&Runtime::for_requester(), Door::Requester, &args.id) {
+        Ok((view, proved)) => print_result(&view, proved.as_ref(), args.json),
         Err(failure) => failure.report(args.json),
     }
 }
 
 /// The recorded code and tail. A decision alone is no result: an approved request is still open.
-fn print_result(view: &RequestView, is_json: bool) -> ExitCode {
+fn print_result(view: &RequestView, proved: Option<&Finished>, is_json: bool) -> ExitCode {
     let (exit_code, sentence) = text::of_state(view);
     let exit_code = if view.state == "approved" { code::PENDING } else { exit_code };
-    eprintln!("olb: {sentence}");
+    tell!("olb: {sentence}");
     if is_json {
-        println!("{}", json::line(&json::request(view)));
+        say!("{}", json::line(&proof::json(view, proved)));
         return ExitCode::from(exit_code);
     }
-    for (name, tail) in [("output", &view.stdout_tail), ("error output", &view.stderr_tail)] {
+    let Some(finished) = proved else {
+        return ExitCode::from(exit_code);
+    };
+    for (name, tail, whole) in [
+        ("output", &view.stdout_tail, finished.stdout),
+        ("error output", &view.stderr_tail, finished.stderr),
+    ] {
+        let proved = if proof::is_whole(tail, whole) { "" } else { ", not covered by the receipt" };
         if !tail.is_empty() {
-            println!("--- last {} bytes of {name} ---", tail.len());
-            print!("{}", safe_lines(tail));
+            say!("--- last {} of {} bytes of {name}{proved} ---", tail.len(), whole.bytes);
+            say_text!("{}", safe_lines(tail));
         }
     }
     ExitCode::from(exit_code)
@@ -105,32 +116,38 @@ fn safe_lines(bytes: &[u8]) -> String {
 
 /// `olb list`.
 pub(crate) fn list(args: &ListArgs) -> ExitCode {
-    let listed = Runtime::for_operator()
-        .and_then(|runtime| either(&runtime, &Request::List { open: !args.all }));
+    let listed = Runtime::for_operator().and_then(|runtime| {
+        let listed = Door::Operator.through(|socket| runtime.list(socket, !args.all))?;
+        Ok((listed, BrokerKeys::of(&runtime).ok()))
+    });
     match listed {
-        Ok(Response::Requests(requests)) if args.json => {
-            let requests: Vec<_> = requests.iter().map(json::request).collect();
-            println!("{}", json::line(&serde_json::json!({ "requests": requests })));
+        Ok((requests, keys)) if args.json => {
+            let requests = list_json(keys.as_ref(), &requests);
+            say!("{}", json::line(&serde_json::json!({ "requests": requests })));
             ExitCode::SUCCESS
         }
-        Ok(Response::Requests(requests)) => {
-            print!("{}", table(&requests));
+        Ok((requests, keys)) => {
+            say_text!("{}", table(keys.as_ref(), &requests));
             ExitCode::SUCCESS
         }
-        Ok(_) => Failure::bad_answer().report(args.json),
         Err(failure) => failure.report(args.json),
     }
 }
 
+fn list_json(keys: Option<&BrokerKeys>, requests: &[RequestView]) -> Vec<Map<String, Value>> {
+    requests.iter().map(|view| proof::json_in_list(keys, view)).collect()
+}
+
 /// One line per request: code, state, who, until when, command.
-fn table(requests: &[RequestView]) -> String {
+fn table(keys: Option<&BrokerKeys>, requests: &[RequestView]) -> String {
     if requests.is_empty() {
         return "no requests\n".to_owned();
     }
     let mut lines =
         format!("{:<8} {:<15} {:>6} {:<20} COMMAND\n", "CODE", "STATE", "UID", "EXPIRES");
     for view in requests {
-        let [code, state] = [&view.code, &view.state].map(|text| safe(text.as_bytes()));
+        let code = safe(view.code.as_bytes());
+        let state = state(keys, view);
         let until = text::time(view.lease_expires_at.unwrap_or(view.expires_at));
         let uid = view.requester_uid;
         let command = text::command(view);
@@ -139,21 +156,33 @@ fn table(requests: &[RequestView]) -> String {
     lines
 }
 
+/// The state as the broker gives it, unless it says how a run ended and cannot prove that.
+fn state(keys: Option<&BrokerKeys>, view: &RequestView) -> String {
+    let is_proved = keys.is_some_and(|keys| proof::of(keys, view).is_ok());
+    if proof::is_of_a_run(view) && !is_proved {
+        return "not verified".to_owned();
+    }
+    safe(view.state.as_bytes())
+}
+
 /// `olb show`.
 pub(crate) fn show(args: &SelectArgs) -> ExitCode {
-    let shown = Runtime::for_operator().and_then(|runtime| fetch(&runtime, &args.id));
-    let view = match shown {
-        Ok(view) => view,
+    let shown = Runtime::for_operator().and_then(|runtime| {
+        let view = fetch(&runtime, Door::Operator, &args.id)?;
+        Ok((view, BrokerKeys::of(&runtime).ok()))
+    });
+    let (view, keys) = match shown {
+        Ok(shown) => shown,
         Err(failure) => return failure.report(args.json),
     };
     if args.json {
-        println!("{}", json::line(&json::request(&view)));
+        say!("{}", json::line(&proof::json_in_list(keys.as_ref(), &view)));
         return ExitCode::SUCCESS;
     }
     match Plan::decode(&view.plan) {
         Ok(plan) => {
-            print!("{}", olb_review::render(&plan, &facts(&view, &plan)).text);
-            println!("State    {}", safe(view.state.as_bytes()));
+            let text = olb_review::render(&plan, &facts(&view, &plan)).text;
+            say_text!("{text}State    {}\n", state(keys.as_ref(), &view));
             ExitCode::SUCCESS
         }
         Err(_) => Failure::bad_answer().report(false),
@@ -171,21 +200,51 @@ pub(crate) fn facts(view: &RequestView, plan: &Plan) -> Facts {
     }
 }
 
-fn fetch(runtime: &Runtime, id: &str) -> Result<Box<RequestView>, Failure> {
-    let show = Request::Show { selector: id.to_owned(), wait: false };
-    match either(runtime, &show)? {
-        Response::Request(view) => Ok(view),
-        _ => Err(Failure::bad_answer()),
+/// Whose command this is: it decides at which door is knocked first.
+#[derive(Debug, Clone, Copy)]
+enum Door {
+    Requester,
+    Operator,
+}
+
+impl Door {
+    /// Asks at the own door and, where that is not for this account, at the other one. The door
+    /// that admits the caller has the last word; where neither does, the own one.
+    fn through<T>(self, ask: impl Fn(Socket) -> Result<T, Failure>) -> Result<T, Failure> {
+        let (own, other) = match self {
+            Self::Requester => (Socket::Request, Socket::Review),
+            Self::Operator => (Socket::Review, Socket::Request),
+        };
+        let is_closed = |failure: &Failure| {
+            [Reason::NotListed, Reason::NotEnrolled].map(Reason::name).contains(&failure.name)
+        };
+        match ask(own) {
+            Err(closed) if is_closed(&closed) => match ask(other) {
+                Err(failure) if is_closed(&failure) => Err(closed),
+                answer => answer,
+            },
+            answer => answer,
+        }
     }
 }
 
-/// Asks as one who asks and, where that is refused, as one who decides. The first refusal counts.
-fn either(runtime: &Runtime, request: &Request) -> Result<Response, Failure> {
-    let refused = match runtime.ask(Socket::Request, request) {
-        Ok(response) => return Ok(response),
-        Err(failure) => failure,
-    };
-    runtime.ask(Socket::Review, request).map_err(|_| refused)
+fn fetch(runtime: &Runtime, door: Door, id: &str) -> Result<Box<RequestView>, Failure> {
+    let selector = Selector::parse(id)?;
+    door.through(|socket| runtime.show(socket, &selector))
+}
+
+/// A request, with the proof of what it says of its run.
+fn proved(
+    runtime: &Runtime,
+    door: Door,
+    id: &str,
+) -> Result<(Box<RequestView>, Option<Finished>), Failure> {
+    let view = fetch(runtime, door, id)?;
+    if !proof::is_of_a_run(&view) {
+        return Ok((view, None));
+    }
+    let proved = proof::of(&BrokerKeys::of_running(runtime)?, &view)?;
+    Ok((view, proved))
 }
 
 /// The command of a plan, for a line of prose.
@@ -203,7 +262,7 @@ mod tests {
         let mut evil = view("pending");
         evil.code = "\u{1b}[2J".into();
         evil.state = "x\ny".into();
-        let table = table(&[view("pending"), evil]);
+        let table = table(None, &[view("pending"), evil]);
         let lines: Vec<_> = table.lines().collect();
         assert_eq!(lines.len(), 3);
         assert_eq!(
@@ -211,6 +270,35 @@ mod tests {
             "7FK-3QX  pending           1001 2026-11-22T16:00:00Z systemctl restart nginx"
         );
         assert!(lines.iter().all(|line| line.chars().all(olb_review::display::is_safe)));
+    }
+
+    #[test]
+    fn an_end_that_is_not_proved_is_not_in_the_table() {
+        let table = table(Some(&BrokerKeys::default()), &[view("exited"), view("denied")]);
+        assert!(table.contains("not verified") && !table.contains("exited"), "{table}");
+        assert!(table.contains("denied"));
+    }
+
+    #[test]
+    fn the_door_that_admits_has_the_last_word() {
+        let closed = |socket| match socket {
+            Socket::Request => Failure::refused(Reason::NotListed.name(), "you may not ask"),
+            Socket::Review => Failure::refused(Reason::NotEnrolled.name(), "you may not decide"),
+        };
+        let unknown = || Failure::refused(Reason::NotYours.name(), "no such request");
+        for (door, own, other) in [
+            (Door::Requester, Socket::Request, Socket::Review),
+            (Door::Operator, Socket::Review, Socket::Request),
+        ] {
+            let at = |open: Socket| {
+                let ask =
+                    |socket| if socket == open { Err(unknown()) } else { Err(closed(socket)) };
+                door.through::<()>(ask).unwrap_err().name
+            };
+            assert_eq!((at(own), at(other)), ("not_yours", "not_yours"));
+            let nobody = door.through::<()>(|socket| Err(closed(socket))).unwrap_err();
+            assert_eq!(nobody.name, closed(own).name);
+        }
     }
 
     #[test]

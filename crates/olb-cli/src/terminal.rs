@@ -1,17 +1,23 @@
 //! Asking a person, and only a person who types into a terminal of their own.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::{BufRead as _, IsTerminal as _};
 use std::os::unix::fs::MetadataExt as _;
 
 use crate::failure::Failure;
+use crate::out::say_text;
 
 /// Parents are followed at most this far.
 const ANCESTORS_MAX: usize = 64;
 
+/// Whether somebody can be asked: what is said is seen, and what is answered is typed.
+pub(crate) fn is_here() -> bool {
+    std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+}
+
 /// Refuses to ask where somebody else may be typing: on another user's terminal, or below a
 /// process of one of `requesters`.
 pub(crate) fn check_is_own(requesters: &[u32]) -> Result<(), Failure> {
-    if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+    if !is_here() {
         return Err(Failure::usage(
             "a code is answered by a person on a terminal; scripts give the full req_ id",
         ));
@@ -65,8 +71,7 @@ pub(crate) fn ask(question: &str) -> Result<String, Failure> {
     let flushed =
         nix::sys::termios::tcflush(std::io::stdin(), nix::sys::termios::FlushArg::TCIFLUSH);
     flushed.map_err(|errno| failed(errno.into()))?;
-    print!("{question} ");
-    std::io::stdout().flush().map_err(failed)?;
+    say_text!("{question} ");
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).map_err(failed)?;
     Ok(line)

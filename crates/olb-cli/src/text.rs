@@ -17,6 +17,15 @@ pub(crate) const BAD_ANSWER: &str = "the broker's answer does not read; olb and 
 /// The connection ended without an answer.
 pub(crate) const NO_ANSWER: &str = "the broker ended the connection without an answer; ask the \
                                     administrator whether your account is listed, then try again";
+/// An id that is not that of the plan beside it.
+pub(crate) const SWAPPED_PLAN: &str = "the broker answered with a request whose id is not that of its plan; believe nothing that it \
+     says of it, and have the broker looked at";
+/// An answer about another request.
+pub(crate) const OTHER_REQUEST: &str = "the broker answered with another request than the one you named; believe nothing that it \
+     says of it, and have the broker looked at";
+/// A message above the limit of the wire.
+pub(crate) const TOO_LONG: &str =
+    "the command is too long; put what is long into a file that only root can change";
 /// A command in a sentence is cut at this many characters.
 const COMMAND_CHARS_MAX: usize = 160;
 

@@ -9,6 +9,7 @@ use olb_lease::{
 use olb_sys::file::{TrustedFileError, read_trusted};
 
 use crate::client::Runtime;
+use crate::failure::{Failure, code};
 
 /// A file of public keys is at most this long, in bytes.
 const KEYS_BYTES_MAX: usize = 64 * 1024;
@@ -40,6 +41,14 @@ impl BrokerKeys {
             (TrustedFileError::WrongOwner { .. }, Ok(bytes)) => Self::parse(&bytes, false),
             _ => Err(by_root.to_string()),
         }
+    }
+
+    /// The same, for commands that can do nothing without them.
+    ///
+    /// # Errors
+    /// Nothing the broker says could be checked.
+    pub(crate) fn of_running(runtime: &Runtime) -> Result<Self, Failure> {
+        Self::of(runtime).map_err(|text| Failure::new(code::UNAVAILABLE, "unavailable", text))
     }
 
     /// A file that the caller named.
@@ -173,6 +182,20 @@ pub(crate) mod tests {
     pub(crate) fn keys() -> BrokerKeys {
         let line = format!("# ours\n\naudit {}\n", audit_key().public().hex());
         BrokerKeys::parse(line.as_bytes(), true).unwrap()
+    }
+
+    #[test]
+    fn public_keys_that_others_can_write_are_none() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys.pub");
+        let runtime = Runtime::at(dir.path().to_owned());
+        assert_eq!(BrokerKeys::of_running(&runtime).unwrap_err().code, 69);
+        std::fs::write(&path, format!("audit {}\n", audit_key().public().hex())).unwrap();
+        assert!(BrokerKeys::of_running(&runtime).is_ok());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let failure = BrokerKeys::of_running(&runtime).unwrap_err();
+        assert!(failure.text.contains("can be written by group or others"), "{}", failure.text);
     }
 
     //

@@ -23,6 +23,7 @@ fn view(plan: &[u8]) -> RequestView {
         request_id: plan_digest(plan).request_id().to_string(),
         code: "7FK-3QX".into(),
         state: "pending".into(),
+        requester_uid: Plan::decode(plan).unwrap().requester_uid,
         plan: ByteBuf::from(plan),
         expires_at: olb_sys::clock::unix_secs() + 600,
         ..RequestView::default()

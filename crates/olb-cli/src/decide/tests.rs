@@ -1,5 +1,6 @@
-use olb_lease::{Audience, Cti, Epoch};
+use olb_lease::{Audience, Cti, Epoch, RecordEvent};
 
+use super::confirm::{for_approver, is_ours, latest_end, object, recorded, unconfirmed};
 use super::*;
 use crate::testing::{plan, view};
 use crate::trust::tests::{keys, receipt};
@@ -15,8 +16,34 @@ fn claims(kind: VerdictKind) -> VerdictClaims {
         epoch: Epoch([1; 16]),
         issued_at: 1_795_363_200,
         expires_at: 1_795_364_100,
-        evidence: by_id("x"),
+        evidence: by_name(&Selector::Code("7FK-3QX".into())),
         reason: String::new(),
+    }
+}
+
+fn enrolled(uid: u32, lease_lifetime_secs: u32) -> Enrolment {
+    let key = approver();
+    Enrolment {
+        name: "alice".into(),
+        uid,
+        key: *key.public().as_bytes(),
+        kid: key.public().kid(),
+        lease_lifetime_secs,
+    }
+}
+
+fn info(enrolments: Vec<Enrolment>) -> Info {
+    Info {
+        host: "web-1".into(),
+        audience: Audience([0; 32]),
+        epoch: Epoch([1; 16]),
+        lease_key: [0; 32],
+        audit_key: [0; 32],
+        sequence: 0,
+        boundary: true,
+        requesters: Vec::new(),
+        enrolments,
+        limits: Vec::new(),
     }
 }
 
@@ -31,44 +58,14 @@ fn decided(claims: &VerdictClaims, plan: &[u8]) -> RecordEvent {
 }
 
 #[test]
-fn selectors_are_a_code_in_any_case_or_a_full_id() {
-    let id = &view("pending").request_id;
-    assert_eq!(Selector::parse(id).unwrap().text(), *id);
-    assert_eq!(Selector::parse("7fk-3qx").unwrap(), Selector::Code("7FK-3QX".into()));
-    for bad in ["", "7FK3QX", "7FK-3Q", "req_", &id[..29], &id.to_uppercase(), "7FK-3QXX", "é-3qxx"]
-    {
-        assert_eq!(Selector::parse(bad).unwrap_err().code, 64, "{bad}");
-    }
-}
-
-#[test]
-fn a_plan_that_was_swapped_by_the_broker_is_never_signed() {
-    let asked = view("pending");
-    let full = Selector::parse(&asked.request_id).unwrap();
-    let code = Selector::parse(&asked.code).unwrap();
-    for selector in [&full, &code] {
-        assert_eq!(identify(selector, &asked).unwrap(), plan_digest(&asked.plan));
-    }
-    let mut other = plan();
-    other.random = [8; 16];
-    let mut swapped = asked.clone();
-    swapped.plan = other.encode().unwrap().into();
-    for selector in [&full, &code] {
-        let failure = identify(selector, &swapped).unwrap_err();
-        assert_eq!((failure.code, failure.name), (77, "mismatch"));
-    }
-    swapped.request_id = plan_digest(&swapped.plan).request_id().to_string();
-    assert!(identify(&full, &swapped).is_err());
-    swapped.code = "AAA-AAA".into();
-    assert!(identify(&code, &swapped).is_err());
-}
-
-#[test]
 fn only_the_signed_record_of_this_decision_confirms_it() {
     let plan = view("pending").plan;
     let ours = claims(VerdictKind::Revoke);
+    let proves = |receipt: &[u8]| {
+        recorded(&keys(), receipt, plan_digest(&plan)).is_some_and(|found| is_ours(&found, &ours))
+    };
     let good = receipt(decided(&ours, &plan));
-    assert!(proves(&keys(), &good, &plan, &ours));
+    assert!(proves(&good));
     let mut forged = good.clone();
     *forged.last_mut().unwrap() ^= 1;
     let approval = receipt(decided(&claims(VerdictKind::Approve), &plan));
@@ -77,7 +74,56 @@ fn only_the_signed_record_of_this_decision_confirms_it() {
     let other_epoch = receipt(decided(&other_epoch, &plan));
     let burned = receipt(RecordEvent::Burned { plan: ours.plan, cti: Cti([2; 16]) });
     for bad in [forged, approval, other_plan, other_epoch, burned, Vec::new()] {
-        assert!(!proves(&keys(), &bad, &plan, &ours));
+        assert!(!proves(&bad));
+    }
+}
+
+#[test]
+fn the_object_says_what_the_record_says() {
+    let bytes = view("pending").plan;
+    let digest = plan_digest(&bytes);
+    let ours = VerdictClaims { reason: "use reload".into(), ..claims(VerdictKind::Deny) };
+    let found = recorded(&keys(), &receipt(decided(&ours, &bytes)), digest).unwrap();
+    let object = object(&plan(), digest, "7FK-3QX", &found, 0);
+    for (name, value) in [
+        ("request_id", digest.request_id().to_string()),
+        ("state", "denied".into()),
+        ("decided_by", "alice".into()),
+        ("reason", "use reload".into()),
+        ("receipt", "verified".into()),
+        ("command", "systemctl restart nginx".into()),
+    ] {
+        assert_eq!(object[name], value.as_str(), "{name}");
+    }
+}
+
+#[test]
+fn a_lease_that_nobody_owns_up_to_is_taken_for_long_lived() {
+    let lives = |secs| {
+        let mut info = info(vec![]);
+        info.enrolments = vec![enrolled(1, secs)];
+        info
+    };
+    for (info, said, want) in [
+        (info(vec![]), None, 3700),
+        (lives(900), Some(0), 3700),
+        (lives(900), Some(5000), 5000),
+        (lives(86_400), Some(5000), 86_500),
+    ] {
+        assert_eq!(latest_end(&info, said, 100), want);
+    }
+}
+
+#[test]
+fn nothing_that_the_broker_claims_without_proof_is_repeated() {
+    let revoked = Failure::from_broker(olb_exec_api::Reason::Revoked as u16, "it is revoked", None);
+    let expired = Failure::from_broker(olb_exec_api::Reason::Expired as u16, "all revoked", None);
+    for (refused, said) in [(&revoked, ""), (&expired, "which nothing proves: expired")] {
+        let failure = unconfirmed("x", 1_795_363_200, Some(refused));
+        assert_eq!((failure.code, failure.name), (69, "not_confirmed"));
+        let start = "could not confirm; the lease of x may still run until 2026-11-22T16:00:00Z";
+        assert!(failure.text.starts_with(start) && failure.text.contains(said), "{}", failure.text);
+        assert!(!failure.text.contains("revoked"), "{}", failure.text);
     }
 }
 
@@ -85,27 +131,8 @@ fn only_the_signed_record_of_this_decision_confirms_it() {
 fn a_key_counts_only_for_its_own_uid() {
     let caller = olb_sys::harden::effective_uid();
     let key = approver();
-    let enrolled = |uid| Enrolment {
-        name: "alice".into(),
-        uid,
-        key: *key.public().as_bytes(),
-        kid: key.public().kid(),
-        lease_lifetime_secs: 300,
-    };
-    let info = |enrolments| Info {
-        host: "web-1".into(),
-        audience: Audience([0; 32]),
-        epoch: Epoch([1; 16]),
-        lease_key: [0; 32],
-        audit_key: [0; 32],
-        sequence: 0,
-        boundary: true,
-        requesters: Vec::new(),
-        enrolments,
-        limits: Vec::new(),
-    };
-    assert_eq!(enrolment(&info(vec![enrolled(caller)]), &key).unwrap().uid, caller);
-    let failure = enrolment(&info(vec![enrolled(caller + 1)]), &key).unwrap_err();
+    assert_eq!(enrolment(&info(vec![enrolled(caller, 300)]), &key).unwrap().uid, caller);
+    let failure = enrolment(&info(vec![enrolled(caller + 1, 300)]), &key).unwrap_err();
     assert_eq!((failure.code, failure.name), (77, "not_enrolled"));
 }
 
@@ -128,7 +155,7 @@ fn a_reason_that_does_not_fit_is_refused_before_anything_is_asked() {
 fn an_approver_is_told_the_state_and_not_the_agents_sentence() {
     let denied = olb_exec_api::Reason::Denied as u16;
     let failure = Failure::from_broker(denied, "x", Some(Box::new(view("denied"))));
-    let failure = for_approver(failure, VerdictKind::Revoke);
-    assert_eq!(failure.text, "7FK-3QX is denied and cannot be revoked any more; nothing changed");
+    let failure = for_approver(failure);
+    assert_eq!(failure.text, "7FK-3QX is denied and cannot be approved any more; nothing changed");
     assert_eq!(failure.code, 77);
 }

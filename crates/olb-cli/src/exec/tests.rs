@@ -4,22 +4,13 @@ use olb_exec_api::Recorded;
 use olb_sys::pipe::pipe;
 
 use super::*;
-use crate::trust::tests::{audit_key, finished, receipt, run_of};
+use crate::trust::tests::{finished, keys, receipt, run_of};
 
 const PLAN: PlanDigest = PlanDigest([5; 32]);
 const RUN: Run = run_of(PLAN);
 
 fn words(line: &str) -> Vec<OsString> {
     line.split(' ').map(OsString::from).collect()
-}
-
-/// A runtime folder with `keys.pub` in it.
-fn runtime() -> (tempfile::TempDir, Runtime) {
-    let dir = tempfile::tempdir().unwrap();
-    let line = format!("audit {}\n", audit_key().public().hex());
-    std::fs::write(dir.path().join("keys.pub"), line).unwrap();
-    let runtime = Runtime::at(dir.path().to_owned());
-    (dir, runtime)
 }
 
 #[test]
@@ -65,7 +56,6 @@ fn a_lease_that_does_not_read_is_malformed() {
 
 #[test]
 fn a_receipt_that_proves_the_end_gives_the_commands_code() {
-    let (_dir, runtime) = runtime();
     for (outcome, want) in [
         (Outcome::Exited(3), 3),
         (Outcome::Killed(9), 137),
@@ -73,7 +63,7 @@ fn a_receipt_that_proves_the_end_gives_the_commands_code() {
         (Outcome::SpawnFailed(8), 126),
     ] {
         let receipt = receipt(finished(PLAN, outcome, b""));
-        let proved = check(&runtime, &receipt, RUN, None).unwrap();
+        let proved = check(&keys(), &receipt, RUN, None).unwrap();
         assert_eq!(end(PLAN, &proved).unwrap(), want);
     }
 }
@@ -81,7 +71,6 @@ fn a_receipt_that_proves_the_end_gives_the_commands_code() {
 //
 #[test]
 fn without_a_receipt_for_this_plan_the_outcome_is_unknown() {
-    let (dir, runtime) = runtime();
     let good = receipt(finished(PLAN, Outcome::Exited(0), b""));
     let other = receipt(finished(PlanDigest([6; 32]), Outcome::Exited(0), b""));
     let mut forged = good.clone();
@@ -92,14 +81,14 @@ fn without_a_receipt_for_this_plan_the_outcome_is_unknown() {
         assert_eq!((failure.code, failure.name), (70, "outcome_unknown"));
     }
     for bad in [&other, &forged] {
-        let failure = check(&runtime, bad, RUN, None).unwrap_err();
+        let failure = check(&keys(), bad, RUN, None).unwrap_err();
         assert_eq!((failure.code, failure.name), (70, "outcome_unknown"));
     }
     let unknown = receipt(finished(PLAN, Outcome::Unknown { may_be_running: true }, b""));
-    let proved = check(&runtime, &unknown, RUN, None).unwrap();
+    let proved = check(&keys(), &unknown, RUN, None).unwrap();
     assert_eq!(end(PLAN, &proved).unwrap_err().code, 70);
-    std::fs::remove_file(dir.path().join("keys.pub")).unwrap();
-    assert_eq!(check(&runtime, &good, RUN, None).unwrap_err().code, 70);
+    let none = BrokerKeys::default();
+    assert_eq!(check(&none, &good, RUN, None).unwrap_err().code, 70);
 }
 
 #[test]
@@ -111,21 +100,9 @@ fn without_a_lease_nothing_succeeds_whatever_the_broker_says() {
     }
 }
 
-#[test]
-fn public_keys_that_others_can_write_prove_nothing() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let (dir, runtime) = runtime();
-    let keys = dir.path().join("keys.pub");
-    std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o666)).unwrap();
-    let good = receipt(finished(PLAN, Outcome::Exited(0), b""));
-    let failure = check(&runtime, &good, RUN, None).unwrap_err();
-    assert!(failure.text.contains("can be written by group or others"), "{}", failure.text);
-}
-
 //
 #[test]
 fn output_that_is_not_what_the_receipt_says_is_not_believed() {
-    let (_dir, runtime) = runtime();
     let sink = std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
     for (arrived, is_right) in [(&b"hello"[..], true), (b"hell", false), (b"hellO", false)] {
         let (out_read, out_write) = pipe().unwrap();
@@ -142,14 +119,14 @@ fn output_that_is_not_what_the_receipt_says_is_not_believed() {
         });
         assert_eq!(copied, None);
         let receipt = receipt(finished(PLAN, Outcome::Exited(0), b"hello"));
-        let result = check(&runtime, &receipt, RUN, Some(&streams));
+        let result = check(&keys(), &receipt, RUN, Some(&streams));
         assert_eq!(result.is_ok(), is_right, "{arrived:?}");
     }
 }
 
 #[test]
 fn a_burned_lease_tells_the_recorded_outcome_once_it_is_proved() {
-    let (dir, runtime) = runtime();
+    let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("outcome");
     let mut file = OutcomeFile::create(Some(&path)).unwrap();
     let recorded = Recorded {
@@ -159,11 +136,11 @@ fn a_burned_lease_tells_the_recorded_outcome_once_it_is_proved() {
     };
     let mut refusal = Refusal::new(Reason::AlreadyBurned, "this lease was used before");
     refusal.recorded = Some(recorded);
-    let failure = refused(&runtime, &refusal, RUN, &mut file);
+    let failure = refused(&keys(), &refusal, RUN, &mut file);
     assert_eq!((failure.code, failure.name), (77, "already_burned"));
     assert_eq!(failure.text, "this lease was used before (recorded: exit 0, 2 bytes of output)");
     let object: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!((&object["error"], &object["exit_code"]), (&"already_burned".into(), &0.into()));
-    let failure = refused(&runtime, &refusal, run_of(PlanDigest([6; 32])), &mut file);
+    let failure = refused(&keys(), &refusal, run_of(PlanDigest([6; 32])), &mut file);
     assert!(failure.text.ends_with("(the recorded outcome could not be verified)"));
 }

@@ -126,12 +126,58 @@ fn the_first_frame_brings_its_descriptors() {
 }
 
 #[test]
-fn a_signal_before_the_start_and_garbage_are_told_apart() {
+fn a_signal_between_presentation_and_start_goes_to_the_command() {
     with_signals(|signals| {
         let (client, broker) = UnixStream::pair().unwrap();
         let me = nix::sys::pthread::pthread_self();
         nix::sys::pthread::pthread_kill(me, Signal::SIGINT).unwrap();
-        assert!(matches!(first(&client, &signals).unwrap(), First::Signal(2)));
+        let command = thread::spawn(move || {
+            (&broker).write_all(&ClientFrame::Started.encode()).unwrap();
+            let mut byte = [0];
+            (&broker).read_exact(&mut byte).unwrap();
+            assert_eq!(byte, [ClientSignal::Interrupt as u8]);
+        });
+        let first = first(&client, &signals).unwrap();
+        assert!(matches!(first, First::Frame(ClientFrame::Started, _)), "{first:?}");
+        // Where the start was seen before the signal, the relay passes it on.
+        let null: OwnedFd =
+            std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap().into();
+        let (mut streams, outputs) = streams([&null, &null]);
+        drop(outputs);
+        assert_eq!(relay(&client, &signals, &mut streams).unwrap(), None);
+        command.join().unwrap();
+    });
+}
+
+#[test]
+fn a_refusal_after_a_signal_is_still_a_refusal() {
+    with_signals(|signals| {
+        let (client, broker) = UnixStream::pair().unwrap();
+        let me = nix::sys::pthread::pthread_self();
+        nix::sys::pthread::pthread_kill(me, Signal::SIGTERM).unwrap();
+        let refusal = olb_exec_api::Refusal::new(olb_exec_api::Reason::Expired, "too late");
+        (&broker).write_all(&ClientFrame::Refused(refusal).encode()).unwrap();
+        let first = first(&client, &signals).unwrap();
+        assert!(matches!(first, First::Frame(ClientFrame::Refused(_), _)), "{first:?}");
+    });
+}
+
+#[test]
+fn whoever_interrupts_twice_is_not_kept_by_a_silent_broker() {
+    with_signals(|signals| {
+        let (client, _broker) = UnixStream::pair().unwrap();
+        let me = nix::sys::pthread::pthread_self();
+        for signal in [Signal::SIGINT, Signal::SIGTERM] {
+            nix::sys::pthread::pthread_kill(me, signal).unwrap();
+        }
+        assert!(matches!(first(&client, &signals).unwrap(), First::Silence));
+    });
+}
+
+#[test]
+fn garbage_is_no_frame() {
+    with_signals(|signals| {
+        let (client, broker) = UnixStream::pair().unwrap();
         (&broker).write_all(&[0xff; 8]).unwrap();
         let error = first(&client, &signals).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);

@@ -1,0 +1,238 @@
+//! Whether what the broker holds is what this process asked for. The front builds the plan, and is
+//! not trusted with it: a plan for other words would be the requester's to answer for.
+
+use std::collections::BTreeMap;
+
+use olb_lease::{Digest, Directory, LeaseClaims, Plan, RawLease, argv_digest, cwd_digest, sha256};
+use olb_sys::account::{group_by_name, user_by_name};
+use olb_wire::Command;
+
+use crate::failure::Failure;
+use crate::trust::BrokerKeys;
+
+/// Compares everything about `plan` that `command` says.
+///
+/// # Errors
+/// Something differs.
+pub(crate) fn check_plan(keys: &BrokerKeys, command: &Command, plan: &[u8]) -> Result<(), Failure> {
+    let is_it = Plan::decode(plan).is_ok_and(|plan| is_for(keys, command, &plan));
+    if is_it { Ok(()) } else { Err(other("request")) }
+}
+
+/// Checks that the broker signed `lease`, and that it is for `command` where that was typed.
+///
+/// # Errors
+/// It did not, or it is for another command. Nothing was presented then.
+pub(crate) fn check_lease(
+    keys: &BrokerKeys,
+    command: Option<&Command>,
+    lease: &[u8],
+) -> Result<LeaseClaims, Failure> {
+    let verified = |key| RawLease::parse(lease).and_then(|raw| raw.verify(key)).ok();
+    let Some(lease) = keys.lease.iter().find_map(verified) else {
+        return Err(Failure::refused(
+            "bad_signature",
+            "the lease was not signed by this broker; ask for the command again",
+        ));
+    };
+    let claims = lease.claims();
+    let is_for = |command: &Command| {
+        claims.argv == argv_digest(&argv_of(command)) && claims.cwd == cwd_digest(&cwd_of(command))
+    };
+    match command {
+        Some(command) if !is_for(command) => Err(Failure::refused(
+            "mismatch",
+            "the command or its folder is not what was approved; ask again for what you want to run",
+        )),
+        Some(_) | None => Ok(claims.clone()),
+    }
+}
+
+fn other(what: &str) -> Failure {
+    Failure::mismatch(format!(
+        "the broker answered with a {what} for another command than the one typed; believe nothing \
+         that it says of it, and have the broker looked at"
+    ))
+}
+
+fn argv_of(command: &Command) -> Vec<Vec<u8>> {
+    command.argv.iter().map(|word| word.to_vec()).collect()
+}
+
+fn cwd_of(command: &Command) -> Directory {
+    Directory { path: command.cwd.to_vec(), dev: command.cwd_dev, ino: command.cwd_ino }
+}
+
+fn is_for(keys: &BrokerKeys, command: &Command, plan: &Plan) -> bool {
+    let argv = argv_of(command);
+    let mut words = BTreeMap::new();
+    for word in &command.environment_words {
+        if let Some(at) = word.iter().position(|byte| *byte == b'=') {
+            words.insert(word[..at].to_vec(), word[at + 1..].to_vec());
+        }
+    }
+    let stdin = command.stdin.as_ref().map(|bytes| Digest(sha256(bytes)));
+    plan.argv == argv
+        && plan.typed_argv == argv
+        && plan.cwd == cwd_of(command)
+        && plan.environment_words == words
+        && plan.stdin.as_ref().map(|stdin| stdin.sha256) == stdin
+        && is_user(keys, command.user.as_deref(), plan)
+        && is_group(command.group.as_deref(), plan)
+}
+
+/// Whether the target account is the one named. An account that is not known here, as in a
+/// container, is known by its name only; approver and root half look at the numbers.
+fn is_user(keys: &BrokerKeys, user: Option<&str>, plan: &Plan) -> bool {
+    let target = &plan.run_as;
+    let Some(name) = user else {
+        // Without a boundary everybody runs commands as themselves.
+        let own = if keys.is_from_root { 0 } else { olb_sys::harden::effective_uid() };
+        return target.uid == own;
+    };
+    match name.strip_prefix('#') {
+        Some(number) => number.parse() == Ok(target.uid),
+        None => match user_by_name(name) {
+            Ok(Some(account)) => account.uid == target.uid,
+            Ok(None) | Err(_) => name == target.name,
+        },
+    }
+}
+
+fn is_group(group: Option<&str>, plan: &Plan) -> bool {
+    let gid = plan.run_as.gid;
+    match group.map(|name| (name, name.strip_prefix('#'))) {
+        None => true,
+        Some((_, Some(number))) => number.parse() == Ok(gid),
+        Some((name, None)) => match group_by_name(name) {
+            Ok(Some(found)) => found == gid,
+            Ok(None) | Err(_) => true,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use olb_lease::{Cti, Epoch, LeaseIssuer, PlanDigest, SigningKey, Stdin, VerdictDigest};
+
+    use super::*;
+    use crate::testing::plan;
+
+    fn keys() -> BrokerKeys {
+        let lease = vec![issuer().public().clone()];
+        BrokerKeys { lease, is_from_root: true, ..BrokerKeys::default() }
+    }
+
+    fn issuer() -> SigningKey<LeaseIssuer> {
+        SigningKey::from_seed(&[4; 32].into()).unwrap()
+    }
+
+    /// What the test plan was asked for with.
+    fn command() -> Command {
+        Command {
+            argv: ["systemctl", "restart", "nginx"]
+                .map(|word| word.as_bytes().to_vec().into())
+                .into(),
+            cwd: b"/srv/app".to_vec().into(),
+            cwd_dev: 1,
+            cwd_ino: 5,
+            environment_words: Vec::new(),
+            user: None,
+            group: None,
+            stdin: None,
+        }
+    }
+
+    fn lease_of(plan: &Plan) -> LeaseClaims {
+        LeaseClaims {
+            audience: plan.audience,
+            expires_at: 1_795_363_500,
+            issued_at: 1_795_363_100,
+            cti: Cti([1; 16]),
+            argv: argv_digest(&plan.argv),
+            requester_uid: plan.requester_uid,
+            environment: Digest([3; 32]),
+            cwd: cwd_digest(&plan.cwd),
+            plan: PlanDigest([5; 32]),
+            verdict: VerdictDigest([6; 32]),
+            epoch: Epoch([7; 16]),
+        }
+    }
+
+    #[test]
+    fn a_plan_for_anything_else_is_not_what_was_asked_for() {
+        let check = |command: &Command, plan: &Plan| {
+            check_plan(&keys(), command, &plan.encode().unwrap()).map_err(|failure| failure.code)
+        };
+        assert_eq!(check(&command(), &plan()), Ok(()));
+        let changes: [fn(&mut Plan); 9] = [
+            |plan| plan.argv[1] = "stop".into(),
+            |plan| plan.typed_argv[1] = "stop".into(),
+            |plan| plan.argv.push("x".into()),
+            |plan| plan.cwd.path = "/srv".into(),
+            |plan| plan.cwd.ino = 6,
+            |plan| drop(plan.environment_words.insert("TZ".into(), "UTC".into())),
+            |plan| plan.stdin = Some(Stdin { size: 0, sha256: Digest(sha256(b"")) }),
+            |plan| plan.run_as.uid = 33,
+            |plan| plan.run_as.uid = 1001,
+        ];
+        for (at, change) in changes.into_iter().enumerate() {
+            let mut changed = plan();
+            change(&mut changed);
+            if !changed.environment_words.is_empty() {
+                changed.environment.insert("TZ".into(), "UTC".into());
+            }
+            assert_eq!(check(&command(), &changed), Err(70), "change {at}");
+        }
+        let mut asked = command();
+        asked.environment_words.push(b"TZ=a=b".to_vec().into());
+        let mut with = plan();
+        with.environment.insert("TZ".into(), "a=b".into());
+        with.environment_words.insert("TZ".into(), "a=b".into());
+        assert_eq!(check(&asked, &with), Ok(()));
+        assert_eq!(check(&asked, &plan()), Err(70));
+    }
+
+    #[test]
+    fn an_account_is_compared_by_number_wherever_it_can_be() {
+        let user = |user: &str| Command { user: Some(user.into()), ..command() };
+        let mut elsewhere = plan();
+        elsewhere.run_as.name = "no-such-account-here".into();
+        elsewhere.run_as.uid = 4_000_001;
+        for (command, plan, fits) in [
+            (user("root"), plan(), true),
+            (user("#0"), plan(), true),
+            (user("#1"), plan(), false),
+            (user("daemon"), plan(), false),
+            (user("no-such-account-here"), elsewhere.clone(), true),
+            (user("root"), elsewhere, false),
+            (Command { group: Some("#0".into()), ..command() }, plan(), true),
+            (Command { group: Some("#7".into()), ..command() }, plan(), false),
+            (Command { group: Some("daemon".into()), ..command() }, plan(), false),
+        ] {
+            assert_eq!(is_for(&keys(), &command, &plan), fits, "{command:?}");
+        }
+    }
+
+    #[test]
+    fn a_lease_counts_with_the_brokers_signature_and_for_the_typed_command_only() {
+        let good = lease_of(&plan()).sign(&issuer()).unwrap();
+        let check = |command: Option<&Command>, lease: &[u8]| {
+            check_lease(&keys(), command, lease).map_err(|failure| (failure.code, failure.name))
+        };
+        assert!(check(Some(&command()), &good).is_ok() && check(None, &good).is_ok());
+        let mut stop = command();
+        stop.argv[1] = b"stop".to_vec().into();
+        let moved = Command { cwd_ino: 6, ..command() };
+        for other in [stop, moved] {
+            assert_eq!(check(Some(&other), &good).unwrap_err(), (77, "mismatch"));
+        }
+        let mut forged = good.clone();
+        *forged.last_mut().unwrap() ^= 1;
+        let stranger = SigningKey::from_seed(&[5; 32].into()).unwrap();
+        let foreign = lease_of(&plan()).sign(&stranger).unwrap();
+        for bad in [forged, foreign] {
+            assert_eq!(check(None, &bad).unwrap_err(), (77, "bad_signature"));
+        }
+    }
+}
