@@ -28,6 +28,7 @@ use crate::failure::code;
 use crate::instance::child::Output;
 use crate::instance::daemon::Halves;
 use crate::instance::stop::{Stop, Stopped};
+use crate::out::tell;
 use crate::text;
 
 /// The command that the demo asks for: what it prints differs for the agent and for root.
@@ -60,11 +61,11 @@ pub(crate) fn run(args: &DemoArgs) -> ExitCode {
     match demonstrate(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Stopped>() => {
-            eprintln!("\nolb: stopped; the broker is ended and its folder removed");
+            tell!("\nolb: stopped; the broker is ended and its folder removed");
             ExitCode::from(EXIT_INTERRUPTED)
         }
         Err(error) => {
-            eprintln!("olb: the demo failed: {error:#}");
+            tell!("olb: the demo failed: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -25,6 +25,7 @@ use crate::failure::Failure;
 use crate::instance::daemon::{END_MS, READY_MS, await_ready, launch, tail};
 use crate::instance::stop::{Stop, Stopped};
 use crate::instance::{Instance, Settings, child, random_suffix, uids};
+use crate::out::tell;
 
 /// Host names of throwaway instances begin so: an audience that no real broker has.
 const HOST_PREFIX: &str = "dev-";
@@ -49,7 +50,7 @@ pub(crate) fn run(command: &DevCommand) -> ExitCode {
         Err(error) => match error.downcast::<Failure>() {
             Ok(failure) => failure.report(false),
             Err(error) => {
-                eprintln!("olb: {error:#}");
+                tell!("olb: {error:#}");
                 ExitCode::FAILURE
             }
         },
@@ -109,7 +110,7 @@ fn start(instance: &Instance, accounts: Accounts, lifetime: u32, stop: &Stop) ->
             return Err(error);
         }
         // Nobody asked for this by name: root can answer all the same.
-        eprintln!("olb: {error:#}; only root and those named with --approver can approve");
+        tell!("olb: {error:#}; only root and those named with --approver can approve");
     }
     let log = instance.log_file(SUPERVISOR);
     let lifetime = format!("--lifetime={lifetime}s");
@@ -140,7 +141,7 @@ fn down(dir: &Path) -> Result<()> {
     let instance = existing(dir)?;
     processes::end_all(&instance)?;
     instance.remove()?;
-    eprintln!("olb: the instance in {} is ended and removed", instance.dir().display());
+    tell!("olb: the instance in {} is ended and removed", instance.dir().display());
     Ok(())
 }
 

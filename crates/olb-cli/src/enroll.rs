@@ -16,6 +16,7 @@ use crate::args::EnrollArgs;
 use crate::client::Runtime;
 use crate::failure::Failure;
 use crate::instance::child::Program;
+use crate::out::say;
 use crate::{json, keys};
 
 /// Enrolments of the installed broker.
@@ -27,15 +28,12 @@ const NAME_BYTES_MAX: usize = 64;
 pub(crate) fn run(args: &EnrollArgs) -> ExitCode {
     match enroll(args) {
         Ok(done) if args.json => {
-            println!("{}", json::line(&done.json()));
+            say!("{}", json::line(&done.json()));
             ExitCode::SUCCESS
         }
         Ok(done) => {
             let path = safe(done.path.as_os_str().as_encoded_bytes());
-            println!(
-                "{} (uid {}) may approve with key {} ({path}).",
-                done.name, done.uid, done.kid
-            );
+            say!("{} (uid {}) may approve with key {} ({path}).", done.name, done.uid, done.kid);
             ExitCode::SUCCESS
         }
         Err(failure) => failure.report(args.json),

@@ -16,6 +16,7 @@ use crate::client::Runtime;
 use crate::instance::child::{self, Output, Program};
 use crate::instance::stop::Stop;
 use crate::instance::{Instance, Settings, random_suffix, uids};
+use crate::out::tell;
 
 /// The operator's name in the demo.
 const OPERATOR: &str = "operator";
@@ -196,7 +197,7 @@ impl Drop for Stage<'_> {
             return;
         }
         if let Err(error) = self.instance.remove() {
-            eprintln!("olb: {error:#}");
+            tell!("olb: {error:#}");
         }
     }
 }

@@ -75,6 +75,13 @@ fn a_stop_at_the_question_leaves_nothing_behind() {
 }
 
 #[test]
+fn what_nobody_can_be_told_is_a_failed_demo_and_no_panic() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = olb().args(["demo", "--yes", "--json"]).stderr(full).output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+}
+
+#[test]
 fn a_reader_that_goes_away_ends_the_demo_cleanly() {
     let mut demo = olb().args(["demo", "--yes"]).spawn().unwrap();
     let mut first = String::new();

@@ -19,6 +19,7 @@ use olb_sys::spawn::{Spawn, spawn};
 
 use super::Instance;
 use super::stop::{Stop, Woken};
+use crate::out::tell;
 
 pub(crate) const SIGTERM: i32 = 15;
 pub(crate) const SIGKILL: i32 = 9;
@@ -178,7 +179,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
-            eprintln!("olb: process {} could not be ended: {error}", self.child.pid());
+            tell!("olb: process {} could not be ended: {error}", self.child.pid());
         }
     }
 }
