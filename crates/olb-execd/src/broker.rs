@@ -11,7 +11,7 @@ use olb_ledger::{Ledger, LedgerError};
 
 use crate::cgroup::RunGroups;
 use crate::config::Config;
-use crate::enrolment::{self, Enrolled};
+use crate::enrolment::{self, Enrolled, Known};
 use crate::journal::Journal;
 
 /// The root half: its configuration, keys, ledger and what runs at the moment.
@@ -36,6 +36,8 @@ pub struct Broker {
     pub run_groups: Option<RunGroups>,
     /// Warnings and summaries.
     pub journal: Journal,
+    /// What the enrolment files said last.
+    pub known: Known,
     /// What runs at the moment.
     pub slots: Slots,
     /// Set when the process is to end: no new work is taken.
@@ -68,7 +70,7 @@ impl Broker {
         let mut report = |path: &std::path::Path, error: &enrolment::EnrolmentError| {
             self.journal.warn(&format!("enrolment {} is out: {error}", path.display()));
         };
-        enrolment::read_all(&self.config.approvers_dir, self.own_uid, now, &mut report)
+        enrolment::read_all(&self.config.approvers_dir, self.own_uid, now, &self.known, &mut report)
     }
 
     /// Whether `uid` is on the list of requesters.

@@ -4,6 +4,7 @@
 //! and its live leases, at once. A file that is not in order is out, and the journal says why.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use olb_exec_api::{Reason, Refusal};
 use olb_lease::{Approver, Kid, PublicKey, RunAs};
@@ -123,11 +124,32 @@ impl Enrolled {
     }
 }
 
+/// What files said that were in order. The same bytes say the same again: they are read every time,
+/// but a public key in them is not checked every time, which takes far longer.
+#[derive(Debug, Default)]
+pub struct Known(Mutex<Vec<(Vec<u8>, Enrolled)>>);
+
+impl Known {
+    fn parse(&self, bytes: Vec<u8>) -> Result<Enrolled, EnrolmentError> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, enrolled)) = known.iter().find(|(same, _)| *same == bytes) {
+            return Ok(enrolled.clone());
+        }
+        let enrolled = Enrolled::parse(&bytes)?;
+        if known.len() >= FILES_MAX {
+            known.clear();
+        }
+        known.push((bytes, enrolled.clone()));
+        Ok(enrolled)
+    }
+}
+
 /// Every enrolment that is in order and in force. `report` is told of each file that is out.
 pub fn read_all(
     dir: &Path,
     trusted_uid: u32,
     now: u64,
+    known: &Known,
     report: &mut dyn FnMut(&Path, &EnrolmentError),
 ) -> Vec<Enrolled> {
     let Ok(entries) = std::fs::read_dir(dir) else {
@@ -142,7 +164,7 @@ pub fn read_all(
     let mut enrolled = Vec::with_capacity(paths.len());
     for path in paths {
         let file = read_trusted(&path, FILE_BYTES_MAX, trusted_uid).map_err(EnrolmentError::from);
-        match file.and_then(|bytes| Enrolled::parse(&bytes)) {
+        match file.and_then(|bytes| known.parse(bytes)) {
             Ok(one) if one.in_force(now) => enrolled.push(one),
             Ok(_) => {}
             Err(error) => report(&path, &error),
@@ -219,6 +241,32 @@ mod tests {
         let one = Enrolled::parse(file("none").as_bytes()).unwrap();
         assert!(without_ambiguity(vec![one.clone(), one.clone()]).is_empty());
         assert_eq!(without_ambiguity(vec![one]).len(), 1);
+    }
+
+    #[test]
+    fn what_a_file_says_now_holds_whatever_it_said_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("alice.conf");
+        let (known, uid) = (Known::default(), olb_sys::harden::effective_uid());
+        let read = || {
+            let mut faults = 0;
+            let all = read_all(dir.path(), uid, 1, &known, &mut |_, _| faults += 1);
+            (all.into_iter().map(|one| one.max_lease_secs).collect::<Vec<_>>(), faults)
+        };
+        let text = file("none");
+        for (text, expected) in [
+            (text.clone(), (vec![900], 0)),
+            (text.clone(), (vec![900], 0)),
+            (text.replace("900", "901"), (vec![901], 0)),
+            (text.replace("900", "x"), (vec![], 1)),
+            (text.replace("900", "x"), (vec![], 1)),
+            (text, (vec![900], 0)),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(read(), expected);
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(read(), (vec![], 0), "gone at once");
     }
 
     // [F-8]

@@ -23,6 +23,7 @@ use crate::broker::{Broker, Slots};
 use crate::cgroup::RunGroups;
 use crate::config::{Config, ConfigError};
 use crate::counter::CounterFile;
+use crate::enrolment::Known;
 use crate::journal::Journal;
 use crate::keys::{self, KeyFileError};
 use crate::server::{Server, listen};
@@ -139,6 +140,7 @@ fn open(config: Config, own_uid: u32) -> Result<Broker, StartError> {
         audience,
         epoch: opened.epoch,
         audit_key: audit_public,
+        known: Known::default(),
         slots: Slots::default(),
         stopping: AtomicBool::new(false),
         config,

@@ -63,5 +63,7 @@ where
 
 pub(crate) enum Message {
     Job(Box<dyn Job>),
+    /// There may be something to do that nobody waits for.
+    Nudge,
     Stop,
 }

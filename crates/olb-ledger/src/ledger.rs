@@ -8,13 +8,15 @@ use olb_lease::{ChainHead, Cti, Epoch, Kid, PlanDigest, VerifiedLease};
 use rusqlite::params;
 
 use crate::error::LedgerError;
-use crate::job::{Class, Message, Task};
+use crate::job::{Class, Job, Message, Task};
+use crate::queue::serve_queue;
 use crate::tx::{Tx, to_db};
 use crate::types::{
     BurnCheck, BurnError, BurnedLease, Decision, DecisionResult, Finish, FinishError, Issued,
     Opened, Options, RequestRow,
 };
 
+use crate::writer::Writer;
 use crate::{burn, decide, open, read};
 
 /// The reason of a recorded refusal is cut to so many bytes.
@@ -24,8 +26,8 @@ const REASON_BYTES: usize = 512;
 /// head after it, where there is one.
 pub type TrailEntry = (u64, Vec<u8>, Option<Vec<u8>>);
 
-/// A handle on the open ledger; clones share it. Every call waits for the answer of the writer's
-/// thread, and what changes something is answered after it is on the disk.
+/// A handle on the open ledger; clones share it. Every call waits for its answer, and what changes
+/// something is answered after it is on the disk.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     shared: Arc<Shared>,
@@ -33,12 +35,32 @@ pub struct Ledger {
 
 #[derive(Debug)]
 struct Shared {
+    /// Whoever holds it may write; none once the ledger is closed.
+    writer: Arc<Mutex<Option<Writer>>>,
+    /// For the thread that serves callers together.
     queue: Sender<Message>,
     thread: Mutex<Option<JoinHandle<()>>>,
     epoch: Epoch,
 }
 
 impl Shared {
+    /// Does a job in the caller's own thread while nobody else calls: to wake another thread and be
+    /// woken by it takes longer than most jobs. Otherwise the job comes back.
+    fn serve_alone(&self, job: Box<dyn Job>) -> Option<Box<dyn Job>> {
+        let Ok(mut held) = self.writer.try_lock() else { return Some(job) };
+        let Some(writer) = held.as_mut().filter(|writer| writer.is_calm()) else {
+            return Some(job);
+        };
+        writer.serve(vec![job]);
+        let due = writer.is_checkpoint_due();
+        drop(held);
+        if due {
+            // Fails only where the thread has ended, and the log with it.
+            drop(self.queue.send(Message::Nudge));
+        }
+        None
+    }
+
     fn stop(&self) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
@@ -66,12 +88,14 @@ impl Ledger {
         let path = options.path.clone();
         let (writer, opened) = open::open(options)?;
         let (queue, jobs) = mpsc::channel();
+        let writer = Arc::new(Mutex::new(Some(writer)));
+        let shared_writer = Arc::clone(&writer);
         let thread = Builder::new()
             .name("ledger".into())
-            .spawn(move || writer.run(&jobs))
+            .spawn(move || serve_queue(&shared_writer, &jobs))
             .map_err(|error| LedgerError::file(&path, &error))?;
         let thread = Mutex::new(Some(thread));
-        let shared = Arc::new(Shared { queue, thread, epoch: opened.epoch });
+        let shared = Arc::new(Shared { writer, queue, thread, epoch: opened.epoch });
         Ok((Self { shared }, opened))
     }
 
@@ -213,8 +237,10 @@ impl Ledger {
         work: impl FnMut(&mut Tx<'_>) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
         let (reply, answer) = mpsc::sync_channel(1);
-        let job = Message::Job(Box::new(Task::new(class, work, reply)));
-        self.shared.queue.send(job).map_err(|_| LedgerError::Stopped)?;
+        let job = self.shared.serve_alone(Box::new(Task::new(class, work, reply)));
+        if let Some(job) = job {
+            self.shared.queue.send(Message::Job(job)).map_err(|_| LedgerError::Stopped)?;
+        }
         answer.recv().map_err(|_| LedgerError::Stopped)?
     }
 }

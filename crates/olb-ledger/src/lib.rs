@@ -4,9 +4,10 @@
 //! issued, and the burn is on the disk before anybody learns of it. An empty, replaced or restored
 //! database therefore lets nothing run; see [`Opened::epoch_reason`].
 //!
-//! One thread owns the database. Calls queue up, run in groups inside one transaction, and are
-//! answered after its commit. When a commit fails, all of its group fail, the database is closed,
-//! re-opened and checked; while that does not succeed, everything is refused.
+//! There is one writer. A caller who is alone does its job as the writer itself; when there are more
+//! at once they queue up for a thread that runs them in groups, each group in one transaction. All
+//! are answered after their commit. When a commit fails, all of its group fail, the database is
+//! closed, re-opened and checked; while that does not succeed, everything is refused.
 //!
 //! No clock is read and no random number drawn here: times, epoch and keys are arguments.
 #![forbid(unsafe_code)]
@@ -24,6 +25,7 @@ mod file;
 mod job;
 mod ledger;
 mod open;
+mod queue;
 mod read;
 mod schema;
 mod tx;

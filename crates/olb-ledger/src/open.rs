@@ -45,6 +45,7 @@ pub(crate) fn open(options: Options) -> Result<(Writer, Opened), LedgerError> {
         audit: options.audit_key,
         counter: options.counter,
         groups: 0,
+        is_calm: true,
     };
     let unknown = match writer.transaction(|tx| start.record(tx)) {
         Err(LedgerError::Full) if writer.ballast.release() => {

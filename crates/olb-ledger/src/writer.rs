@@ -1,7 +1,7 @@
-//! The one thread that owns the database: groups of jobs, one transaction each.
+//! The one writer of the database: groups of jobs, one transaction each.
 
+use std::fmt;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, TryRecvError};
 
 use olb_lease::{Audit, ChainHead, Epoch, SigningKey};
 use rusqlite::{Connection, OptionalExtension as _};
@@ -9,14 +9,12 @@ use rusqlite::{Connection, OptionalExtension as _};
 use crate::crash::crash_point;
 use crate::error::LedgerError;
 use crate::file::Ballast;
-use crate::job::{Class, Group, Job, Message};
+use crate::job::{Class, Group, Job};
 use crate::open::disown;
 use crate::schema;
 use crate::tx::{Tip, Tx, from_db};
 use crate::types::BurnCounter;
 
-/// A group is at most so many jobs.
-const GROUP_MAX: usize = 128;
 /// After so many groups the log is folded into the database, as soon as nobody waits.
 const CHECKPOINT_AFTER: u32 = 256;
 
@@ -40,29 +38,32 @@ pub(crate) struct Writer {
     pub(crate) audit: SigningKey<Audit>,
     pub(crate) counter: Box<dyn BurnCounter>,
     pub(crate) groups: u32,
+    /// Whether the last group was a single job.
+    pub(crate) is_calm: bool,
+}
+
+/// Says nothing of what is in it, the audit key among it.
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Writer")
+    }
 }
 
 impl Writer {
-    /// Works until it is told to stop or no handle is left.
-    pub(crate) fn run(mut self, queue: &Receiver<Message>) {
-        let mut stop = false;
-        while !stop {
-            let first = match queue.try_recv() {
-                Ok(first) => first,
-                Err(TryRecvError::Disconnected) => return,
-                Err(TryRecvError::Empty) => {
-                    self.checkpoint_if_due();
-                    let Ok(first) = queue.recv() else { return };
-                    first
-                }
-            };
-            let mut group = Vec::new();
-            stop = gather(first, queue, &mut group);
-            self.serve(group);
-        }
+    /// Whether the last jobs came one at a time. While they come in company, they are better served
+    /// together.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.is_calm
     }
 
-    fn serve(&mut self, mut group: Group) {
+    /// Whether the log should be folded into the database as soon as nobody waits.
+    pub(crate) fn is_checkpoint_due(&self) -> bool {
+        self.groups >= CHECKPOINT_AFTER
+    }
+
+    /// Serves a group: every job of it is answered when this returns.
+    pub(crate) fn serve(&mut self, mut group: Group) {
+        self.is_calm = group.len() <= 1;
         if self.database.is_err() {
             self.reopen();
         }
@@ -180,8 +181,8 @@ impl Writer {
         Ok(connection)
     }
 
-    fn checkpoint_if_due(&mut self) {
-        if self.groups < CHECKPOINT_AFTER {
+    pub(crate) fn checkpoint_if_due(&mut self) {
+        if !self.is_checkpoint_due() {
             return;
         }
         self.groups = 0;
@@ -193,19 +194,6 @@ impl Writer {
             Err(_) => self.reopen(),
         }
     }
-}
-
-/// Adds what waits to the group that `first` begins; true when it is the last one.
-fn gather(first: Message, queue: &Receiver<Message>, group: &mut Group) -> bool {
-    let mut next = Some(first);
-    while let Some(message) = next {
-        match message {
-            Message::Job(job) => group.push(job),
-            Message::Stop => return true,
-        }
-        next = if group.len() < GROUP_MAX { queue.try_recv().ok() } else { None };
-    }
-    false
 }
 
 /// Whether no transaction is open on the connection, or is no longer after this.

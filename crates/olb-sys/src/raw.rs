@@ -65,13 +65,36 @@ pub(crate) struct Received {
 ///
 /// nix gives no access to the descriptors once `MSG_CTRUNC` is set, which would leak them; here
 /// every one that arrives is owned before anything else is looked at.
-pub(crate) fn receive(
+pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], room: usize) -> io::Result<Received> {
+    let part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: the buffer is alive and of this length.
+    unsafe { receive_into(fd, part, room) }
+}
+
+/// As [`receive`], into new memory for at most `max` bytes, of which only what arrived is kept. It
+/// is not cleared first: for short messages that would be most of the work.
+pub(crate) fn receive_new(
     fd: BorrowedFd<'_>,
-    buffer: &mut [u8],
+    max: usize,
     room: usize,
-    flags: libc::c_int,
+) -> io::Result<(Vec<u8>, Received)> {
+    let mut bytes = Vec::<u8>::with_capacity(max);
+    let part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: max };
+    // SAFETY: the vector has room for `max` bytes and is alive.
+    let received = unsafe { receive_into(fd, part, room) }?;
+    // SAFETY: the kernel has written that many bytes; with MSG_TRUNC it says how many there were.
+    unsafe { bytes.set_len(received.length.min(max)) };
+    bytes.shrink_to_fit();
+    Ok((bytes, received))
+}
+
+/// # Safety
+/// `part` must describe memory that is alive and may be written to.
+unsafe fn receive_into(
+    fd: BorrowedFd<'_>,
+    mut part: libc::iovec,
+    room: usize,
 ) -> io::Result<Received> {
-    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let payload = libc::c_uint::try_from(room.saturating_mul(mem::size_of::<RawFd>()))
         .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     // SAFETY: CMSG_SPACE only computes.
@@ -86,9 +109,8 @@ pub(crate) fn receive(
     message.msg_controllen = space as _;
     let length = loop {
         // SAFETY: every pointer in `message` refers to a live buffer of the stated length.
-        let got = unsafe {
-            libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags | libc::MSG_CMSG_CLOEXEC)
-        };
+        let got =
+            unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
         match usize::try_from(got) {
             Ok(length) => break length,
             Err(_) => {

@@ -184,15 +184,14 @@ pub fn send_datagram(fd: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io:
 /// # Errors
 /// Every case in [`RecvError`]; whatever came with a refused datagram is closed.
 pub fn recv_datagram(fd: impl AsFd, max: usize, max_fds: usize) -> Result<Datagram, RecvError> {
-    let mut bytes = vec![0; max];
-    let received = receive(fd.as_fd(), &mut bytes, max_fds)?;
+    let (bytes, received) = raw::receive_new(fd.as_fd(), max, max_fds)?;
+    let received = complete(received, max_fds)?;
     if received.flags & libc::MSG_TRUNC != 0 {
         return Err(RecvError::Truncated);
     }
     if received.length == 0 {
         return Err(RecvError::Eof);
     }
-    bytes.truncate(received.length);
     Ok(Datagram { bytes, fds: received.fds })
 }
 
@@ -237,17 +236,13 @@ pub fn recv_with_fds(
     buffer: &mut [u8],
     max_fds: usize,
 ) -> Result<(usize, Vec<OwnedFd>), RecvError> {
-    let received = receive(fd.as_fd(), buffer, max_fds)?;
+    let received = complete(raw::receive(fd.as_fd(), buffer, max_fds)?, max_fds)?;
     Ok((received.length, received.fds))
 }
 
-fn receive(
-    fd: BorrowedFd<'_>,
-    buffer: &mut [u8],
-    max_fds: usize,
-) -> Result<raw::Received, RecvError> {
+/// Refuses what came with more descriptors than allowed.
+fn complete(received: raw::Received, max_fds: usize) -> Result<raw::Received, RecvError> {
     // The kernel fills aligned space, so that a buffer for three takes a fourth: count as well.
-    let received = raw::receive(fd, buffer, max_fds, 0)?;
     if received.flags & libc::MSG_CTRUNC != 0 || received.fds.len() > max_fds {
         return Err(RecvError::TooManyFds);
     }

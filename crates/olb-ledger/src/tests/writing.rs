@@ -157,6 +157,31 @@ fn a_ledger_replaced_while_it_was_open_is_refused() {
 }
 
 #[test]
+fn callers_who_come_at_once_and_callers_who_come_alone_are_all_answered() {
+    const CALLERS: u8 = 8;
+    const CALLS: u64 = 40;
+    let (_host, ledger) = fresh();
+    // The gate is the company that the others come in.
+    let gate = Gate::new(&ledger);
+    std::thread::scope(|scope| {
+        for caller in 0..CALLERS {
+            let ledger = &ledger;
+            scope.spawn(move || {
+                for call in 0..CALLS {
+                    let cti = Cti([caller + 1; 16]);
+                    let plan = PlanDigest([caller + 1; 32]);
+                    let counted = ledger.refuse(plan, cti, "test", NOW + call).unwrap();
+                    assert_eq!(counted, call < u64::from(crate::REFUSALS_PER_LEASE));
+                }
+            });
+        }
+        gate.open();
+    });
+    let refusals = u64::from(crate::REFUSALS_PER_LEASE).min(CALLS) * u64::from(CALLERS);
+    assert_eq!(intact(&ledger).records, 1 + refusals, "epoch and every refusal, once");
+}
+
+#[test]
 fn after_the_end_every_handle_says_so() {
     let (_host, ledger) = fresh();
     let other = ledger.clone();
