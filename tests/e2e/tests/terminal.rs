@@ -30,9 +30,13 @@ impl Asked {
         self.instance.key_file(&self.alice.name).to_str().unwrap().to_owned()
     }
 
-    /// `olb approve` by code at a terminal of this owner, in front of the question.
+    /// `olb approve` by code at this terminal, in front of the question.
     fn at_the_question(&self, terminal: Terminal) -> Session {
-        let words = ["approve", "--id", &self.code, "--key", &self.key()];
+        self.at_the_question_of("approve", terminal)
+    }
+
+    fn at_the_question_of(&self, command: &str, terminal: Terminal) -> Session {
+        let words = [command, "--id", &self.code, "--key", &self.key()];
         let mut session = terminal.start(&self.instance, self.alice.uid, &[], &words);
         session.read_until("id -u");
         session.read_until("[y/N] ");
@@ -75,6 +79,25 @@ fn what_was_typed_before_the_question_is_no_answer() {
     let (code, screen) = session.end();
     assert_eq!(code, Some(75), "{screen}");
     assert_eq!(asked.state(), "pending");
+}
+
+#[test]
+fn a_no_by_code_is_asked_about_too() {
+    for (command, before, after) in
+        [("deny", "pending", "denied"), ("revoke", "approved", "revoked")]
+    {
+        let asked = Asked::new();
+        if before == "approved" {
+            asked.instance.olb_as(&asked.alice, &["approve", "--id", &asked.id]).expect(0);
+        }
+        for (answer, code, state) in [("n\n", 75, before), ("y\n", 0, after)] {
+            let mut session = asked.at_the_question_of(command, Terminal::of(asked.alice.uid));
+            session.type_in(answer);
+            let (ended, screen) = session.end();
+            assert_eq!(ended, Some(code), "{command} {answer:?}: {screen}");
+            assert_eq!(asked.state(), state, "{command} {answer:?}: {screen}");
+        }
+    }
 }
 
 #[test]
