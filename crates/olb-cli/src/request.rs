@@ -85,19 +85,21 @@ pub(crate) fn submit(
         wall_clock_secs: args.timeout,
         wait: wait != Wait::No,
     };
-    let view = follow(runtime, &Request::Submit(Box::new(submit)), wait)?;
-    asked::check_plan(&BrokerKeys::of_running(runtime)?, &command, &view.plan)?;
+    let view = follow(runtime, &Request::Submit(Box::new(submit)), &command, wait)?;
     Ok((view, command))
 }
 
-/// Sends `request` and takes the last of its answers that `wait` asks for.
+/// Sends `request` and takes the last of its answers that `wait` asks for. Every one of them has to
+/// be about `command`.
 pub(crate) fn follow(
     runtime: &Runtime,
     request: &Request,
+    command: &Command,
     wait: Wait,
 ) -> Result<Box<RequestView>, Failure> {
     let mut connection = runtime.connect(Socket::Request)?;
     connection.send(request)?;
+    let keys = BrokerKeys::of_running(runtime)?;
     let mut latest: Option<Box<RequestView>> = None;
     let deadline = match wait {
         Wait::No => Some(Instant::now() + Duration::from_secs(30)),
@@ -106,6 +108,7 @@ pub(crate) fn follow(
     loop {
         match connection.receive(deadline)? {
             Some(Response::Request(view)) => {
+                asked::check_plan(&keys, command, &view.plan)?;
                 let is_open = ["pending", "executing"].contains(&view.state.as_str());
                 if wait == Wait::No || !is_open {
                     return Ok(view);

@@ -14,7 +14,7 @@ use crate::out::tell;
 use crate::outcome::OutcomeFile;
 use crate::request::{self, Wait};
 use crate::trust::{BrokerKeys, Finished};
-use crate::{asked, proof, text};
+use crate::{proof, text};
 
 /// `olb run`.
 pub(crate) fn run(args: &RunArgs) -> ExitCode {
@@ -56,9 +56,7 @@ fn others(
     wait: Wait,
 ) -> Result<Box<RequestView>, Failure> {
     let show = Request::Show { selector: view.request_id.clone(), wait: true };
-    let over = request::follow(runtime, &show, wait)?;
-    let keys = BrokerKeys::of_running(runtime)?;
-    asked::check_plan(&keys, command, &over.plan)?;
+    let over = request::follow(runtime, &show, command, wait)?;
     if over.request_id == view.request_id {
         Ok(over)
     } else {

@@ -216,7 +216,11 @@ impl Door {
             Self::Operator => (Socket::Review, Socket::Request),
         };
         let is_closed = |failure: &Failure| {
-            [Reason::NotListed, Reason::NotEnrolled].map(Reason::name).contains(&failure.name)
+            // In a container there may be one door only.
+            failure.is_no_broker()
+                || [Reason::NotListed, Reason::NotEnrolled]
+                    .map(Reason::name)
+                    .contains(&failure.name)
         };
         match ask(own) {
             Err(closed) if is_closed(&closed) => match ask(other) {
