@@ -23,8 +23,8 @@ use crate::read::read;
 
 /// Workers that wait for a connection while nothing is to be done.
 const IDLE_WORKERS: u32 = 4;
-/// A worker needs little stack: nothing here recurses.
-const STACK_BYTES: usize = 256 * 1024;
+/// Nothing here recurses; a worker may be the one that runs SQLite, which wants some room.
+const STACK_BYTES: usize = 1024 * 1024;
 /// The most descriptors that a request may carry: a client's socket and its standard input.
 const FDS_MAX: usize = 2;
 
