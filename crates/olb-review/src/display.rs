@@ -11,8 +11,9 @@ const BLANK: [char; 8] = [
 /// Whether `character` may reach a terminal as itself.
 ///
 /// False for control, format (bidirectional and zero-width), private, unassigned and combining
-/// characters, for line and paragraph separators, for every space but U+0020, and for letters
-/// without ink. The replacement character is refused too, so that its presence cannot be taken for
+/// characters, for line and paragraph separators, for every space but U+0020, for letters without
+/// ink, and for scripts that run from right to left: a terminal that shows them in reading order
+/// moves the words around them. The replacement character is refused too, so that its presence cannot be taken for
 /// bytes that were lost.
 #[must_use]
 pub fn is_safe(character: char) -> bool {
@@ -21,7 +22,23 @@ pub fn is_safe(character: char) -> bool {
     }
     // The standard library escapes what is not printable and what extends the character before.
     let is_printable = character.escape_debug().len() == 1;
-    is_printable && !BLANK.contains(&character) && !is_selector_or_tag(character)
+    is_printable
+        && !BLANK.contains(&character)
+        && !is_selector_or_tag(character)
+        && !is_right_to_left(character)
+}
+
+/// Bidirectional classes R, AL and AN: the blocks that Unicode keeps for them, assigned or not
+/// (DerivedBidiClass.txt).
+fn is_right_to_left(character: char) -> bool {
+    matches!(
+        character,
+        '\u{590}'..='\u{8ff}'
+            | '\u{fb1d}'..='\u{fdff}'
+            | '\u{fe70}'..='\u{fefe}'
+            | '\u{10800}'..='\u{10fff}'
+            | '\u{1e800}'..='\u{1efff}'
+    )
 }
 
 fn is_selector_or_tag(character: char) -> bool {
@@ -47,6 +64,23 @@ pub fn safe(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+/// As [`safe`], and of several spaces in a row the first one and `\{N more}`: how many there are does
+/// not show, and a wide gap can look like the end of a line.
+#[must_use]
+pub fn spaced(bytes: &[u8]) -> String {
+    let shown = safe(bytes);
+    let mut text = String::with_capacity(shown.len());
+    let mut rest = shown.as_str();
+    while let Some(at) = rest.find("  ") {
+        let (before, spaces) = rest.split_at(at);
+        rest = spaces.trim_start_matches(' ');
+        let more = spaces.len() - rest.len() - 1;
+        // No other text gives a backslash before a brace.
+        text.push_str(&format!("{before} \\{{{more} more}}"));
+    }
+    text + rest
 }
 
 /// Appends `\xNN`.
@@ -88,6 +122,28 @@ mod tests {
     }
 
     #[test]
+    fn nothing_that_runs_from_right_to_left_passes() {
+        for text in ["שלום", "مرحبا", "٣", "ܐ", "ﷺ", "ﺍ", "\u{10800}", "\u{1e900}", "\u{1ee00}"]
+        {
+            let shown = safe(text.as_bytes());
+            assert!(shown.is_ascii() && shown.starts_with("\\u{"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_gap_says_how_wide_it_is() {
+        for (text, want) in [
+            ("a b", "a b"),
+            ("a  b", "a \\{1 more}b"),
+            ("   ", " \\{2 more}"),
+            ("a    b  c ", "a \\{3 more}b \\{1 more}c "),
+            ("\\{1 more}", "\\\\{1 more}"),
+        ] {
+            assert_eq!(spaced(text.as_bytes()), want);
+        }
+    }
+
+    #[test]
     fn the_whole_of_the_dangerous_ranges_is_refused() {
         let ranges = [
             0x00..=0x1f_u32,
@@ -98,6 +154,8 @@ mod tests {
             0xfe00..=0xfe0f,
             0xe0000..=0xe01ef,
             0xe000..=0xf8ff,
+            0x590..=0x8ff,
+            0xfb1d..=0xfdff,
         ];
         for code in ranges.into_iter().flatten() {
             let character = char::from_u32(code).unwrap();
@@ -114,6 +172,13 @@ mod tests {
         #[test]
         fn any_text_gives_safe_characters_only(text in any::<String>()) {
             prop_assert!(safe(text.as_bytes()).chars().all(is_safe));
+        }
+
+        #[test]
+        fn no_gap_and_no_two_inputs_look_the_same(a in "[ \\\\{}a1more]{0,12}", b in "[ \\\\{}a1more]{0,12}") {
+            let [shown, other] = [&a, &b].map(|text| spaced(text.as_bytes()));
+            prop_assert!(!shown.contains("  "));
+            prop_assert_eq!(a == b, shown == other);
         }
 
         #[test]

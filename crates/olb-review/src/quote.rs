@@ -1,8 +1,9 @@
 //! Argument vectors as a shell would read them back: what the human sees parses to what runs.
 //!
 //! Three spellings, the simplest that fits: bare, `'...'`, and `$'...'` (POSIX.1-2024 and every
-//! shell in use) for words with bytes that must not reach a terminal. In the last one everything
-//! outside printable ASCII is written as bytes, so that no locale changes the meaning.
+//! shell in use) for words with bytes that must not reach a terminal or with several spaces in a row,
+//! of which nobody sees how many there are. In the last one everything outside printable ASCII, and
+//! every space after another, is written as bytes, so that no locale changes the meaning.
 
 use crate::display::{is_safe, push_hex};
 
@@ -62,15 +63,19 @@ fn is_bare(byte: u8) -> bool {
 
 fn quoted(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
-        Ok(text) if text.chars().all(|one| is_safe(one) && one != '\'') => format!("'{text}'"),
+        Ok(text) if text.chars().all(|one| is_safe(one) && one != '\'') && !text.contains("  ") => {
+            format!("'{text}'")
+        }
         _ => dollar_quoted(bytes),
     }
 }
 
 fn dollar_quoted(bytes: &[u8]) -> String {
     let mut text = String::from("$'");
+    let mut before = 0;
     for byte in bytes {
         match byte {
+            b' ' if before == b' ' => push_hex(&mut text, *byte),
             b'\\' | b'\'' => {
                 text.push('\\');
                 text.push(char::from(*byte));
@@ -81,6 +86,7 @@ fn dollar_quoted(bytes: &[u8]) -> String {
             b' '..=b'~' => text.push(char::from(*byte)),
             _ => push_hex(&mut text, *byte),
         }
+        before = *byte;
     }
     text.push('\'');
     text
@@ -179,6 +185,7 @@ mod tests {
     #[test]
     fn a_trailing_space_shows() {
         assert_eq!(command(&words(&[b"/bin/ls "])), "'/bin/ls '");
+        assert_eq!(command(&words(&[b"a   b"])), "$'a \\x20\\x20b'");
         assert_eq!(assignment(b"TZ", b"a b"), "TZ='a b'");
         assert_eq!(assignment(b"TZ", b""), "TZ=");
     }
@@ -190,6 +197,15 @@ mod tests {
         ) {
             let line = command(&argv);
             prop_assert!(line.chars().all(is_safe), "{}", line);
+            prop_assert!(!line.contains("  "), "{}", line);
+            prop_assert_eq!(parse(&line), Some(argv));
+        }
+
+        #[test]
+        fn gaps_parse_back_too(argv in proptest::collection::vec("[ a'1]{0,9}", 1..5)) {
+            let argv: Vec<Vec<u8>> = argv.into_iter().map(String::into_bytes).collect();
+            let line = command(&argv);
+            prop_assert!(!line.contains("  "), "{}", line);
             prop_assert_eq!(parse(&line), Some(argv));
         }
 

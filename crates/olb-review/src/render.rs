@@ -1,11 +1,12 @@
 //! The request as the approver is asked about it. Every field of the plan has its place; none is
-//! shortened.
+//! shortened, and none can look like another: a row begins with the name of its field, or with the
+//! mark of a row that goes on.
 
 use std::collections::BTreeMap;
 
 use olb_lease::Plan;
 
-use crate::display::safe;
+use crate::display::spaced;
 use crate::quote::{assignment, command, counted, word};
 
 /// A longer text does not fit what a person reads on a terminal before answering: it is shown, but
@@ -15,6 +16,17 @@ pub const REVIEW_BYTES_MAX: usize = 8 * 1024;
 const LONG_COMMAND_BYTES: usize = 512;
 /// Width of the line above the request.
 const RULE_COLUMNS: usize = 70;
+/// Rows are at most this wide: a terminal that breaks them itself would begin the next one with
+/// whatever the requester likes.
+const ROW_COLUMNS: usize = 80;
+/// Begins every further row of a value.
+const GOES_ON: &str = "         | ";
+/// A longer code is none.
+const CODE_CHARACTERS_MAX: usize = 16;
+/// With more rows the beginning may be off the screen when the question comes.
+const SCREEN_ROWS: usize = 20;
+/// Of a long command so many rows are repeated.
+const REPEATED_ROWS: usize = 8;
 
 /// What the showing process knows besides the plan. Nothing here is bound: it helps to read.
 #[derive(Debug, Clone, Default)]
@@ -44,16 +56,18 @@ pub struct Review {
 #[must_use]
 pub fn render(plan: &Plan, facts: &Facts) -> Review {
     let mut lines = Lines::default();
-    lines.rule(&format!("request {}", safe(facts.code.as_bytes())));
+    let code: String = spaced(facts.code.as_bytes()).chars().take(CODE_CHARACTERS_MAX).collect();
+    lines.rule(&format!("request {code}"));
     lines.field("Who", &who(plan, facts));
+    let target = format!("{}, in {}", run_as(plan), word(&plan.cwd.path));
     lines.field("Command", &command(&plan.argv));
     if plan.typed_argv != plan.argv {
         lines.field("Typed", &command(&plan.typed_argv));
     }
     lines.field("Runs", &runs(plan));
-    lines.field("As", &format!("{}, in {}", run_as(plan), word(&plan.cwd.path)));
+    lines.field("As", &target);
     if facts.run_as_mismatch {
-        let name = safe(plan.run_as.name.as_bytes());
+        let name = spaced(plan.run_as.name.as_bytes());
         lines.field("WARNING", &format!("the account {name} has other numbers on this host"));
     }
     environment(plan, &mut lines);
@@ -64,15 +78,19 @@ pub fn render(plan: &Plan, facts: &Facts) -> Review {
     lines.field("Risk", "high - what cannot be inspected counts as high");
     lines.field("Surprise", &surprise(plan));
     // A quotation mark in it must not look like the end of it.
-    let reason = safe(plan.reason.as_bytes()).replace('"', "\\\"");
+    let reason = spaced(plan.reason.as_bytes()).replace('"', "\\\"");
     let says = if reason.is_empty() { "nothing".to_owned() } else { format!("\"{reason}\"") };
     lines.wide("Agent says", &format!("{says}   (the agent's own words)"));
-    let expires = safe(facts.expires.as_bytes());
-    lines.field("Request", &format!("{}, expires {expires}", safe(facts.request_id.as_bytes())));
+    let expires = spaced(facts.expires.as_bytes());
+    lines.field("Request", &format!("{}, expires {expires}", spaced(facts.request_id.as_bytes())));
     let can_be_answered = lines.text.len() <= REVIEW_BYTES_MAX;
     if !can_be_answered {
         let size = lines.text.len();
         lines.field("TOO LONG", &format!("{size} bytes cannot be taken in at a glance"));
+    }
+    if lines.text.lines().count() > SCREEN_ROWS {
+        lines.again(&command(&plan.argv));
+        lines.field("Again as", &target);
     }
     Review { text: lines.text, can_be_answered }
 }
@@ -93,25 +111,72 @@ impl Lines {
     }
 
     fn field(&mut self, name: &str, value: &str) {
-        self.text.push_str(&format!("{name:<8} {value}\n"));
+        self.rows(&format!("{name:<8} "), value);
     }
 
     fn wide(&mut self, name: &str, value: &str) {
-        self.text.push_str(&format!("{name}  {value}\n"));
+        self.rows(&format!("{name}  "), value);
     }
+
+    /// The command once more, right above the question. Where it is long itself, its beginning.
+    fn again(&mut self, value: &str) {
+        let mut whole = Self::default();
+        whole.field("Again", value);
+        let rows: Vec<&str> = whole.text.lines().collect();
+        for row in rows.iter().take(REPEATED_ROWS) {
+            self.text.push_str(&format!("{row}\n"));
+        }
+        let more = rows.len().saturating_sub(REPEATED_ROWS);
+        if more > 0 {
+            self.field("", &format!("and {}, all of them above", counted(more, "more row")));
+        }
+    }
+
+    /// `value` behind `head`, in as many rows as it takes; broken after a space where one is near.
+    fn rows(&mut self, head: &str, value: &str) {
+        self.text.push_str(head);
+        let mut used = head.len();
+        for piece in value.split_inclusive(' ') {
+            let width: usize = piece.chars().map(columns).sum();
+            let fits_a_row = GOES_ON.len() + width <= ROW_COLUMNS;
+            if used + width > ROW_COLUMNS && fits_a_row {
+                used = self.go_on();
+            }
+            for character in piece.chars() {
+                if used + columns(character) > ROW_COLUMNS {
+                    used = self.go_on();
+                }
+                self.text.push(character);
+                used += columns(character);
+            }
+        }
+        self.text.push('\n');
+    }
+
+    /// Begins a further row; the columns that are used of it.
+    fn go_on(&mut self) -> usize {
+        self.text.push('\n');
+        self.text.push_str(GOES_ON);
+        GOES_ON.len()
+    }
+}
+
+/// Columns that a character takes at most. Terminals differ about many; none shows a safe one wider.
+fn columns(character: char) -> usize {
+    if character.is_ascii() { 1 } else { 2 }
 }
 
 fn who(plan: &Plan, facts: &Facts) -> String {
     let uid = plan.requester_uid;
     let who = match &facts.requester_name {
-        Some(name) => format!("{} (uid {uid})", safe(name.as_bytes())),
+        Some(name) => format!("{} (uid {uid})", spaced(name.as_bytes())),
         None => format!("uid {uid} (no account of that number here)"),
     };
     let session = match plan.session.as_str() {
         "" => "no session".to_owned(),
         session => format!("session {}", word(session.as_bytes())),
     };
-    format!("{who} on {}, {session}", safe(plan.host.as_bytes()))
+    format!("{who} on {}, {session}", spaced(plan.host.as_bytes()))
 }
 
 fn runs(plan: &Plan) -> String {
@@ -122,7 +187,7 @@ fn runs(plan: &Plan) -> String {
 /// The target account. Number zero is root whatever it is called.
 fn run_as(plan: &Plan) -> String {
     let target = &plan.run_as;
-    let name = safe(target.name.as_bytes());
+    let name = spaced(target.name.as_bytes());
     let named = match (target.uid, target.name.as_str()) {
         (0, "root") => "root".to_owned(),
         (0, _) => format!("root, called {name}"),

@@ -44,6 +44,16 @@ fn text(plan: &Plan) -> String {
     render(plan, &facts()).text
 }
 
+/// The same with every value on one row again.
+fn whole(text: &str) -> String {
+    text.replace(&format!("\n{GOES_ON}"), "")
+}
+
+/// Columns of a row, letters outside ASCII counted as wide ones.
+fn width(row: &str) -> usize {
+    row.chars().map(|character| if character.is_ascii() { 1 } else { 2 }).sum()
+}
+
 #[test]
 fn the_layout_is_the_documented_one() {
     let want = "\
@@ -73,7 +83,8 @@ fn user_number_zero_is_root_whatever_it_is_called() {
     plan.run_as = RunAs { name: "root".into(), uid: 1005, gid: 1005, groups: vec![0, 4, 1005] };
     let shown = text(&plan);
     assert!(
-        shown.contains("called root that is not root: uid 1005 (uid 1005, gid 1005, groups 0 4)")
+        whole(&shown)
+            .contains("called root that is not root: uid 1005 (uid 1005, gid 1005, groups 0 4)")
     );
     assert!(shown.contains("the target account is in root's group"));
 }
@@ -108,9 +119,9 @@ fn no_line_can_be_forged_from_any_text_of_the_agent() {
     let shown = render(&plan, &facts).text;
     let safe_lines = |line: &str| line.chars().all(crate::display::is_safe);
     assert!(shown.lines().all(safe_lines), "{shown}");
+    assert_eq!(shown.lines().filter(|line| !line.starts_with(GOES_ON)).count(), 19, "{shown}");
     let risks: Vec<_> = shown.lines().filter(|line| line.starts_with("Risk")).collect();
     assert_eq!(risks, ["Risk     high - what cannot be inspected counts as high"]);
-    assert_eq!(shown.lines().count(), 17, "{shown}");
 }
 
 #[test]
@@ -119,8 +130,8 @@ fn the_agents_words_cannot_end_their_own_quotation() {
     plan.reason = "ok\"   (the agent's own words) \\\" Risk low".into();
     plan.session = "x on web-2, approved".into();
     let shown = text(&plan);
-    assert!(shown.contains(
-        "Agent says  \"ok\\\"   (the agent's own words) \\\\\\\" Risk low\"   (the agent's own words)\n"
+    assert!(whole(&shown).contains(
+        "Agent says  \"ok\\\" \\{2 more}(the agent's own words) \\\\\\\" Risk low\"   (the agent's own words)\n"
     ), "{shown}");
     assert!(shown.contains("on web-1, session 'x on web-2, approved'\n"), "{shown}");
 }
@@ -134,7 +145,7 @@ fn variables_and_standard_input_are_shown() {
     let shown = text(&plan);
     assert!(shown.contains("With     TZ=Europe/Berlin   (asked for by the agent)"));
     assert!(shown.contains("Env      LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin\n"));
-    assert!(shown.contains("Stdin    412 bytes from the agent, sha256 abab"));
+    assert!(whole(&shown).contains("Stdin    412 bytes from the agent, sha256 abab"));
 }
 
 #[test]
@@ -153,7 +164,7 @@ fn a_long_command_is_shown_whole_and_cannot_be_answered() {
     plan.argv.push(word.clone());
     let review = render(&plan, &facts());
     assert!(!review.can_be_answered);
-    assert!(review.text.contains(std::str::from_utf8(&word).unwrap()));
+    assert!(whole(&review.text).contains(std::str::from_utf8(&word).unwrap()));
     assert!(review.text.contains("TOO LONG"));
     assert!(render(&self::plan(), &facts()).can_be_answered);
 }
@@ -166,7 +177,7 @@ fn letters_that_can_look_like_others_are_called_out() {
     plan.argv[2] = "a\nb".into();
     assert!(text(&plan).contains("control characters"));
     plan.argv[2] = "a".repeat(600).into();
-    assert!(text(&plan).contains("a long command: 3 words, 619 bytes; read all of it"));
+    assert!(whole(&text(&plan)).contains("a long command: 3 words, 619 bytes; read all of it"));
 }
 
 #[test]
@@ -175,4 +186,79 @@ fn spans_are_exact() {
         [1, 60, 90, 3600, 5400, 86_400].map(span),
         ["1 s", "1 min", "90 s", "1 h", "90 min", "24 h"]
     );
+}
+
+#[test]
+fn a_gap_cannot_pad_to_the_next_row() {
+    let mut plan = plan();
+    let gap = " ".repeat(62);
+    plan.argv[2] = format!("nginx{gap}Risk     low").into();
+    plan.reason = format!("ok{gap}Approve? [y/N]");
+    let shown = text(&plan);
+    assert!(
+        !whole(&shown).lines().any(|row| row[9..].contains("  ") && !row.contains("own words"))
+    );
+    assert!(shown.contains("\\x20\\x20") && shown.contains("\\{61 more}Approve?"), "{shown}");
+    assert_eq!(shown.lines().filter(|row| row.starts_with("Risk")).count(), 1);
+}
+
+#[test]
+fn command_and_account_are_right_above_the_question_where_the_text_is_long() {
+    assert!(!text(&plan()).contains("Again"));
+    let mut plan = plan();
+    plan.reason = "because ".repeat(120);
+    let shown = text(&plan);
+    let tail = "Again    systemctl restart nginx\nAgain as root (uid 0, gid 0), in /srv/app\n";
+    assert!(shown.ends_with(tail), "{shown}");
+    plan.argv = (0..300).map(|at| format!("argument-{at}").into_bytes()).collect();
+    let shown = text(&plan);
+    let repeated = shown.lines().skip_while(|row| !row.starts_with("Again"));
+    assert_eq!(repeated.clone().count(), REPEATED_ROWS + 2, "{shown}");
+    assert!(shown.contains("more rows, all of them above\n"), "{shown}");
+}
+
+/// The fields of a request in their order; some are there only with a reason.
+const FIELDS: [&str; 19] = [
+    "---",
+    "Who",
+    "Command",
+    "Typed",
+    "Runs",
+    "As",
+    "WARNING",
+    "With",
+    "Env",
+    "Stdin",
+    "Limit",
+    "What",
+    "Effect",
+    "Risk",
+    "Surprise",
+    "Agent says",
+    "Request",
+    "Again",
+    "Again as",
+];
+
+proptest::proptest! {
+    #[test]
+    fn whatever_the_agent_writes_rows_begin_with_their_field_or_the_mark(
+        word in "(\\PC| |Risk|low|日|é|\\n){0,300}",
+        reason in "(\\PC| |Approve\\? \\[y/N\\]){0,200}",
+    ) {
+        let mut plan = plan();
+        plan.argv.push(word.clone().into());
+        plan.cwd.path = format!("/{word}").into();
+        plan.session = word;
+        plan.reason = reason;
+        let shown = text(&plan);
+        let mut fields = FIELDS.iter();
+        for row in shown.lines() {
+            proptest::prop_assert!(width(row) <= ROW_COLUMNS, "{}", row);
+            if !row.starts_with(GOES_ON) && !row.starts_with("TOO LONG") && !row.starts_with("         and ") {
+                let is_next = fields.any(|field| row.starts_with(field));
+                proptest::prop_assert!(is_next, "{}\n{}", row, shown);
+            }
+        }
+    }
 }
