@@ -239,7 +239,10 @@ pub(crate) struct InspectArgs {
     /// Public keys of the broker [default: keys.pub of the running one]
     #[arg(long, value_name = "F")]
     pub(crate) keys: Option<PathBuf>,
-    /// Print one JSON object
+    /// Print lines for people instead of one JSON object
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) text: bool,
+    /// Print one JSON object, as without it
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -19,14 +19,14 @@ pub(crate) fn run(command: &LeaseCommand) -> ExitCode {
     let LeaseCommand::Inspect(args) = command;
     match inspect(args) {
         Ok(inspection) => {
-            if args.json {
-                say!("{}", json::line(&inspection.json()));
-            } else {
+            if args.text {
                 say_text!("{}", inspection.lines());
+            } else {
+                say!("{}", json::line(&inspection.json()));
             }
             if inspection.is_good() { ExitCode::SUCCESS } else { ExitCode::from(code::REFUSED) }
         }
-        Err(failure) => failure.report(args.json),
+        Err(failure) => failure.report(!args.text),
     }
 }
 
