@@ -1,10 +1,14 @@
 //! Users and groups by the name service. Not for the root half: it takes numbers only.
+//!
+//! A build for musl asks it by way of `getent`, where the system has that.
 
 use std::ffi::CString;
 use std::io;
 use std::path::PathBuf;
 
 use nix::unistd::{self, Group, Uid, User};
+
+use crate::getent;
 
 /// A user of this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +32,9 @@ pub struct Account {
 /// # Errors
 /// The name service failed; nobody by that name is `Ok(None)`.
 pub fn user_by_name(name: &str) -> io::Result<Option<Account>> {
+    if needs_getent() {
+        return getent::user_by_name(name);
+    }
     User::from_name(name)?.map(complete).transpose()
 }
 
@@ -36,6 +43,9 @@ pub fn user_by_name(name: &str) -> io::Result<Option<Account>> {
 /// # Errors
 /// The name service failed; nobody with that number is `Ok(None)`.
 pub fn user_by_uid(uid: u32) -> io::Result<Option<Account>> {
+    if needs_getent() {
+        return getent::user_by_uid(uid);
+    }
     User::from_uid(Uid::from_raw(uid))?.map(complete).transpose()
 }
 
@@ -44,7 +54,14 @@ pub fn user_by_uid(uid: u32) -> io::Result<Option<Account>> {
 /// # Errors
 /// The name service failed; no such group is `Ok(None)`.
 pub fn group_by_name(name: &str) -> io::Result<Option<u32>> {
+    if needs_getent() {
+        return getent::group_by_name(name);
+    }
     Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
+}
+
+fn needs_getent() -> bool {
+    cfg!(target_env = "musl") && getent::is_there()
 }
 
 fn complete(user: User) -> io::Result<Account> {

@@ -14,6 +14,7 @@ mod child;
 pub mod clock;
 pub mod crash;
 pub mod file;
+mod getent;
 pub mod harden;
 mod limits;
 pub mod memfd;
