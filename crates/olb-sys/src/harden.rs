@@ -10,8 +10,6 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{self, Mode};
 use nix::unistd::{self, Gid, Uid};
 
-use crate::raw;
-
 /// Keeps keys out of core files and out of the reach of a debugger of the same user.
 ///
 /// # Errors
@@ -25,13 +23,6 @@ pub fn no_dumps() -> io::Result<()> {
 /// New files are for their owner only (umask 077).
 pub fn private_umask() {
     stat::umask(Mode::from_bits_truncate(0o077));
-}
-
-/// Lets `SIGPIPE` end this process again, as a program in a pipeline should.
-///
-/// Rust ignores it at start; `olb exec ... | head -1` must die as `sudo` does.
-pub fn restore_sigpipe() {
-    raw::set_default(libc::SIGPIPE);
 }
 
 /// Becomes `uid` and `gid` with no supplementary groups, for good.
@@ -168,22 +159,5 @@ mod tests {
         assert_eq!(poll(&mut waiting, Some(0)).unwrap(), 0);
         nix::sys::signal::raise(Signal::SIGTERM).unwrap();
         assert_eq!(poll(&mut waiting, None).unwrap(), 1);
-    }
-
-    #[test]
-    fn broken_pipe_ends_a_program_again_once_restored() {
-        let output = std::os::unix::process::ExitStatusExt::signal(
-            &testing::alone("harden::tests::alone_writes_to_nobody").output().unwrap().status,
-        );
-        assert_eq!(output, Some(libc::SIGPIPE));
-    }
-
-    #[test]
-    #[ignore = "ends the process; started by broken_pipe_ends_a_program_again_once_restored"]
-    fn alone_writes_to_nobody() {
-        restore_sigpipe();
-        let (reader, writer) = crate::pipe::pipe().unwrap();
-        drop(reader);
-        unistd::write(&writer, b"x").unwrap();
     }
 }

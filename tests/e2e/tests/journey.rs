@@ -196,6 +196,9 @@ fn what_cannot_be_asked_for_is_one_clear_sentence_with_its_code() {
         assert!(ran.stderr.starts_with("olb: "), "{ran:?}");
         assert_eq!(ran.stdout, "");
     }
+    let words = [&["request", "--", "echo"], &[long.as_str(); 15][..]].concat();
+    let ran = instance.olb(agent, &words).expect(64);
+    assert!(ran.stderr.contains("the command is too long"), "{ran:?}");
     let unknown = instance.olb(agent, &["request", "-u", "no-such-user", "--", "id"]).expect(64);
     assert!(unknown.stderr.contains("no-such-user"), "{unknown:?}");
 }
@@ -300,4 +303,31 @@ fn the_trail_of_a_run_verifies_offline() {
     instance.olb(instance.stranger(), &words).expect(1);
     let elsewhere = ["audit", "verify", "--keys", "/nonexistent", file.to_str().unwrap()];
     instance.olb(instance.stranger(), &elsewhere).expect(2);
+}
+
+#[test]
+fn a_full_disk_or_a_reader_that_left_changes_no_exit_code() {
+    use std::process::Stdio;
+    let (instance, alice, agent) = instance();
+    let command = ["sh", "-c", "exit 3"];
+    let full = || Stdio::from(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let closed = || Stdio::from(olb_sys::pipe::pipe().unwrap().1);
+    let ended = |uid, words: &[&str], command: &[&str], code| {
+        for (out, err) in [(full(), full()), (closed(), closed())] {
+            let mut olb = instance.olb_command(uid, &[words, command].concat());
+            let status = olb.stdout(out).stderr(err).status().unwrap();
+            assert_eq!(status.code(), Some(code), "{words:?}: {status:?}");
+        }
+    };
+    ended(agent, &["request", "--json", "--"], &command, 75);
+    ended(agent, &["status"], &[], 0);
+    ended(alice.uid, &["list", "--json"], &[], 0);
+    ended(alice.uid, &["show", "req_00000000000000000000000000"], &[], 77);
+    ended(agent, &["request", "--", "no-such-command-anywhere"], &[], 127);
+    let lease = instance.approved(agent, &alice, &command).1;
+    let file = instance.lease_file(agent, &lease);
+    let words = ["exec", "--lease-file", &file, "--"];
+    let mut olb = instance.olb_command(agent, &[&words[..], &command].concat());
+    assert_eq!(olb.stdout(closed()).stderr(closed()).status().unwrap().code(), Some(3));
+    ended(agent, &words, &command, 77);
 }
