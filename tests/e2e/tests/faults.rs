@@ -146,8 +146,10 @@ fn one_failed_sync_at_any_place_costs_a_request_at_most() {
         ends.push(at.one_story(&request, &file, &trail));
     }
     writeln!(std::io::stderr(), "one failed sync each: {ends:?}").ok();
-    // The decision, the burn and the outcome are synced at least.
-    assert!(ends.len() >= 3 && ends.len() < 99, "{ends:?}");
+    // What fails is the nth sync of every thread, and a caller who is alone syncs in its own: how
+    // many places that makes depends on which worker serves what. The tests beside this one fail the
+    // decision, the burn and the outcome by name.
+    assert!(!ends.is_empty() && ends.len() < 99, "{ends:?}");
 }
 
 #[test]
