@@ -1,7 +1,7 @@
 //! `olb audit list`, `export` and `verify`.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::args::{AuditCommand, AuditListArgs, AuditVerifyArgs};
 use crate::client::{Runtime, Socket};
-use crate::failure::Failure;
+use crate::failure::{Failure, code};
 use crate::out::{say, tell};
 use crate::trust::BrokerKeys;
 use crate::{json, status, text};
@@ -58,8 +58,17 @@ fn each(
     let mut out = std::io::stdout().lock();
     fetch(&runtime, from, |one| {
         let line = line(one)?;
-        // A reader that has seen enough ends the listing; that is no failure of ours.
-        Ok(writeln!(out, "{line}").is_ok())
+        match writeln!(out, "{line}").and_then(|()| out.flush()) {
+            Ok(()) => Ok(true),
+            // A reader that has seen enough ends the listing; that is no failure of ours.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+            // But half a trail must not pass for all of it.
+            Err(error) => Err(Failure::new(
+                code::UNKNOWN_OUTCOME,
+                "output_lost",
+                format!("the trail cannot be written ({error}); make room and ask again"),
+            )),
+        }
     })
 }
 

@@ -323,6 +323,11 @@ fn a_full_disk_or_a_reader_that_left_changes_no_exit_code() {
     ended(agent, &["status"], &[], 0);
     ended(alice.uid, &["list", "--json"], &[], 0);
     ended(alice.uid, &["show", "req_00000000000000000000000000"], &[], 77);
+    // Half a trail is none, except for a reader that has seen enough.
+    for (out, code) in [(full(), 70), (closed(), 0)] {
+        let mut export = instance.olb_command(alice.uid, &["audit", "export"]);
+        assert_eq!(export.stdout(out).status().unwrap().code(), Some(code));
+    }
     ended(agent, &["request", "--", "no-such-command-anywhere"], &[], 127);
     let lease = instance.approved(agent, &alice, &command).1;
     let file = instance.lease_file(agent, &lease);
