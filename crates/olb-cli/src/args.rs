@@ -5,6 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+mod throwaway;
+
+pub(crate) use throwaway::*;
+
 /// A human approves each privileged command that an agent asks for.
 #[derive(Debug, Parser)]
 #[command(name = "olb", version, arg_required_else_help = true, max_term_width = 100)]
@@ -346,74 +350,4 @@ pub(crate) struct AuditVerifyArgs {
     /// An exported trail [default: ask the running broker]
     #[arg(value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
-}
-
-/// `olb demo`.
-#[derive(Debug, Args)]
-pub(crate) struct DemoArgs {
-    /// Approve without asking
-    #[arg(long)]
-    pub(crate) yes: bool,
-    /// End with one JSON object on standard output; the prose goes to standard error
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// `olb dev`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum DevCommand {
-    /// Start an instance and print how to reach it
-    Up(DevUpArgs),
-    /// End an instance and remove its folder
-    Down(DevDirArgs),
-    /// The process that owns an instance
-    #[command(hide = true)]
-    Supervise(DevSuperviseArgs),
-}
-
-/// `olb dev up`.
-#[derive(Debug, Args)]
-pub(crate) struct DevUpArgs {
-    /// Folder of the instance; must not exist
-    #[arg(long, value_name = "D")]
-    pub(crate) dir: PathBuf,
-    /// Account that may ask: a name or uid
-    #[arg(long, value_name = "USER", required = true)]
-    pub(crate) requester: Vec<String>,
-    /// Account that may approve, besides you
-    #[arg(long, value_name = "USER")]
-    pub(crate) approver: Vec<String>,
-    #[command(flatten)]
-    pub(crate) life: DevLifeArgs,
-}
-
-/// How long an instance lives that nobody ends. Not for people: tests cannot wait for hours.
-#[derive(Debug, Args)]
-pub(crate) struct DevLifeArgs {
-    /// It ends by itself after this time
-    #[arg(
-        long,
-        hide = true,
-        default_value = "8h",
-        value_name = "TIME",
-        value_parser = crate::duration::parse
-    )]
-    pub(crate) lifetime: u32,
-}
-
-/// `olb dev supervise`.
-#[derive(Debug, Args)]
-pub(crate) struct DevSuperviseArgs {
-    #[command(flatten)]
-    pub(crate) folder: DevDirArgs,
-    #[command(flatten)]
-    pub(crate) life: DevLifeArgs,
-}
-
-/// A command about an instance's folder.
-#[derive(Debug, Args)]
-pub(crate) struct DevDirArgs {
-    /// Folder of the instance
-    #[arg(long, value_name = "D")]
-    pub(crate) dir: PathBuf,
 }

@@ -178,7 +178,7 @@ impl Instance {
         let approver = Approver::new(uid, name);
         let usual = format!(
             "name = {name}\nuid = {uid}\nkey = {}\nrequesters = any\nrun_as = any\n\
-             run_as_groups = any\n             max_lease_secs = 900\nmax_approvals_per_hour = 1000000\nnot_after = 0\n\
+             run_as_groups = any\nmax_lease_secs = 900\nmax_approvals_per_hour = 1000000\nnot_after = 0\n\
              second = none\n",
             approver.key().public().hex()
         );
