@@ -33,7 +33,6 @@ mod relay;
 mod request;
 mod run;
 mod select;
-mod sink;
 mod status;
 mod terminal;
 #[cfg(test)]
