@@ -33,6 +33,7 @@ mod relay;
 mod request;
 mod run;
 mod select;
+mod sink;
 mod status;
 mod terminal;
 #[cfg(test)]

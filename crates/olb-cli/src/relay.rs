@@ -7,7 +7,6 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
@@ -19,10 +18,10 @@ use olb_sys::poll::{PollFd, PollFlags, poll};
 use olb_sys::socket::{recv_with_fds, send_now};
 use sha2::{Digest as _, Sha256};
 
+use crate::sink::Sink;
+
 /// Bytes read at once; larger buffers fall out of the processor's cache and were slower.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// What a pipe that polls as writable takes without blocking (`PIPE_BUF`).
-const PIPE_CHUNK_BYTES: usize = 4096;
 
 /// After a signal a broker that says nothing is waited for this long, in milliseconds.
 const INTERRUPTED_MS: u32 = 10_000;
@@ -117,8 +116,7 @@ fn pass_on(stream: &UnixStream, byte: ClientSignal) {
 #[derive(Debug)]
 pub(crate) struct Stream<'a> {
     pipe: Option<OwnedFd>,
-    sink: BorrowedFd<'a>,
-    chunk: usize,
+    sink: Sink<'a>,
     buffer: Vec<u8>,
     pending: Range<usize>,
     bytes: u64,
@@ -129,13 +127,9 @@ pub(crate) struct Stream<'a> {
 impl<'a> Stream<'a> {
     /// From `pipe` to `sink`.
     pub(crate) fn new(pipe: OwnedFd, sink: BorrowedFd<'a>) -> Self {
-        let kind = sink.try_clone_to_owned().map(std::fs::File::from);
-        let kind = kind.and_then(|file| Ok(file.metadata()?.file_type()));
-        let can_block = kind.is_ok_and(|kind| kind.is_fifo() || kind.is_socket());
         Self {
             pipe: Some(pipe),
-            sink,
-            chunk: if can_block { PIPE_CHUNK_BYTES } else { BUFFER_BYTES },
+            sink: Sink::new(sink),
             buffer: vec![0; BUFFER_BYTES],
             pending: 0..0,
             bytes: 0,
@@ -161,13 +155,14 @@ impl<'a> Stream<'a> {
 
     fn interest(&self) -> Option<PollFd<'_>> {
         if !self.pending.is_empty() {
-            return Some(PollFd::new(self.sink, PollFlags::POLLOUT));
+            return Some(PollFd::new(self.sink.fd(), PollFlags::POLLOUT));
         }
         let pipe = self.pipe.as_ref()?;
         Some(PollFd::new(pipe.as_fd(), PollFlags::POLLIN))
     }
 
-    /// One read or one write, whichever [`Self::interest`] waited for.
+    /// What [`Self::interest`] waited for: a read, with a write where that need not be waited for,
+    /// or a write.
     fn step(&mut self) {
         let result = if self.pending.is_empty() { self.fill() } else { self.flush() };
         match result {
@@ -192,13 +187,11 @@ impl<'a> Stream<'a> {
         self.hash.update(&self.buffer[..count]);
         self.bytes += count as u64;
         self.pending = 0..count;
-        Ok(())
+        if count > 0 && self.sink.may_be_tried() { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), Errno> {
-        let end = self.pending.end.min(self.pending.start + self.chunk);
-        let count = nix::unistd::write(self.sink, &self.buffer[self.pending.start..end])?;
-        self.pending.start += count;
+        self.pending.start += self.sink.write(&self.buffer[self.pending.clone()])?;
         Ok(())
     }
 }

@@ -41,7 +41,10 @@ pub struct Bed {
 
 impl Bed {
     /// Starts everything; with `against` also an instance of the programs in that folder.
-    pub fn make(against: Option<&Path>) -> Self {
+    ///
+    /// # Errors
+    /// The account for sudo cannot be made.
+    pub fn make(against: Option<&Path>) -> Result<Self, String> {
         let instance = start(Options::default());
         let approver = instance.enrol(0);
         let other = against.map(|dir| {
@@ -57,8 +60,14 @@ impl Bed {
         std::fs::copy(own, &program).expect("the benchmark for the unprivileged user");
         compile_client(&instance.path("bin/floor-client"));
         let uid = instance.requester(0);
+        let sudo = Sudo::for_uid(uid)?;
         let floors = FLOORS.map(|(row, record)| Floor::start(&instance, &program, row, record));
-        Self { floors: floors.into(), sudo: Sudo::for_uid(uid), instance, approver, other }
+        Ok(Self { floors: floors.into(), sudo, instance, approver, other })
+    }
+
+    /// The approver of the instance that is measured.
+    pub fn approver(&self) -> &Approver {
+        &self.approver
     }
 
     /// The unprivileged user.

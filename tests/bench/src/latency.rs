@@ -55,19 +55,30 @@ fn round(bed: &Bed, at: usize) -> Vec<Step> {
 
 /// Presenting a lease that is approved now.
 fn exec(row: &str, instance: &Instance, approver: &Approver, command: &[&str]) -> Step {
+    let words = present(instance, approver, command);
+    Step { argv: words, ..step(instance, row, &[]) }
+}
+
+/// The words of presenting a lease for `command` that is approved now.
+pub fn exec_words(bed: &Bed, command: &[&str]) -> Vec<String> {
+    present(&bed.instance, bed.approver(), command)
+}
+
+fn present(instance: &Instance, approver: &Approver, command: &[&str]) -> Vec<String> {
     let uid = instance.requester(0);
     let (_, lease) = instance.approved(uid, approver, command);
     let file = instance.lease_file(uid, &lease);
     let olb = olb(instance);
     let words = [&[&olb, "exec", "--lease-file", &file, "--"], command].concat();
-    step(instance, row, &words)
+    words.into_iter().map(str::to_owned).collect()
 }
 
 fn olb(instance: &Instance) -> String {
     instance.path("bin/olb").to_str().expect("UTF-8").to_owned()
 }
 
-fn step(instance: &Instance, row: &str, argv: &[&str]) -> Step {
+/// A command that is to succeed.
+pub fn step(instance: &Instance, row: &str, argv: &[&str]) -> Step {
     let argv = argv.iter().map(|word| (*word).to_owned()).collect();
     let (cwd, runtime) = (instance.work(), instance.runtime());
     Step { row: row.to_owned(), argv, code: 0, cwd, runtime }

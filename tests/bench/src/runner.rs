@@ -6,9 +6,10 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// One command to start.
@@ -34,8 +35,25 @@ pub type Times = BTreeMap<String, Vec<u64>>;
 /// # Errors
 /// A command did not end as it has to.
 pub fn run_as(runner: &Path, uid: u32, steps: &[Step]) -> Result<Times, String> {
+    ask(runner, uid, "runner", steps)
+}
+
+/// Starts `steps` all at once as `uid`.
+///
+/// # Errors
+/// A command could not be started.
+pub fn burst_as(runner: &Path, uid: u32, steps: &[Step]) -> Result<Burst, String> {
+    ask(runner, uid, "burst", steps)
+}
+
+fn ask<T: DeserializeOwned>(
+    runner: &Path,
+    uid: u32,
+    mode: &str,
+    steps: &[Step],
+) -> Result<T, String> {
     let mut command = Command::new(runner);
-    command.arg("runner").uid(uid).gid(uid).current_dir("/");
+    command.arg(mode).uid(uid).gid(uid).current_dir("/");
     command.env_clear().env("PATH", "/usr/bin:/bin").stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().expect("the runner");
     let input = serde_json::to_vec(steps).expect("JSON");
@@ -44,10 +62,57 @@ pub fn run_as(runner: &Path, uid: u32, steps: &[Step]) -> Result<Times, String> 
     serde_json::from_slice(&output.stdout).expect("its times")
 }
 
+/// How many commands that were started at once ended as they had to.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Burst {
+    /// So many.
+    pub ran: usize,
+    /// Until the last one had ended.
+    pub seconds: f64,
+}
+
+impl Burst {
+    /// Commands that ended as they had to, per second.
+    pub fn per_second(&self) -> f64 {
+        self.ran as f64 / self.seconds
+    }
+}
+
 /// The runner's own side: steps on standard input, times (or what went wrong) on standard output.
 pub fn main() {
+    answer(run);
+}
+
+/// The same for a burst.
+pub fn main_burst() {
+    answer(burst);
+}
+
+fn answer<T: Serialize>(work: impl FnOnce(&[Step]) -> Result<T, String>) {
     let steps: Vec<Step> = serde_json::from_reader(std::io::stdin()).expect("steps");
-    serde_json::to_writer(std::io::stdout(), &run(&steps)).expect("standard output");
+    serde_json::to_writer(std::io::stdout(), &work(&steps)).expect("standard output");
+}
+
+fn burst(steps: &[Step]) -> Result<Burst, String> {
+    let begun = Instant::now();
+    let start = |step: &Step| -> std::io::Result<Child> {
+        command_of(step).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+    };
+    let started: std::io::Result<Vec<Child>> = steps.iter().map(start).collect();
+    let mut ran = 0;
+    for (mut child, step) in started.map_err(|error| error.to_string())?.into_iter().zip(steps) {
+        let status = child.wait().map_err(|error| error.to_string())?;
+        ran += usize::from(status.code() == Some(step.code));
+    }
+    Ok(Burst { ran, seconds: begun.elapsed().as_secs_f64() })
+}
+
+fn command_of(step: &Step) -> Command {
+    let (program, arguments) = step.argv.split_first().expect("a program");
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(&step.cwd).env("OLB_RUNTIME_DIR", &step.runtime);
+    command.stdin(Stdio::null());
+    command
 }
 
 fn run(steps: &[Step]) -> Result<Times, String> {
@@ -63,11 +128,8 @@ fn run(steps: &[Step]) -> Result<Times, String> {
 
 fn time(step: &Step, errors: &mut File) -> Result<u64, String> {
     let failed = |error: std::io::Error| format!("{}: {error}", step.row);
-    let (program, arguments) = step.argv.split_first().expect("a program");
-    let mut command = Command::new(program);
-    command.args(arguments).current_dir(&step.cwd).env("OLB_RUNTIME_DIR", &step.runtime);
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    command.stderr(errors.try_clone().map_err(failed)?);
+    let mut command = command_of(step);
+    command.stdout(Stdio::null()).stderr(errors.try_clone().map_err(failed)?);
     let start = Instant::now();
     let status = command.status().map_err(failed)?;
     let elapsed = start.elapsed();

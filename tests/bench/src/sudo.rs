@@ -18,19 +18,24 @@ pub struct Sudo {
 
 impl Sudo {
     /// Makes them for `uid`; `None` where sudo is not installed.
-    pub fn for_uid(uid: u32) -> Option<Self> {
+    ///
+    /// # Errors
+    /// The account cannot be made.
+    pub fn for_uid(uid: u32) -> Result<Option<Self>, String> {
         if !Path::new("/usr/bin/sudo").exists() {
-            return None;
+            return Ok(None);
         }
         // Left over from a run that was killed.
         remove_account();
         let uid = uid.to_string();
         let words = ["--no-log-init", "--no-create-home", "--no-user-group", "--uid", &uid, NAME];
-        assert!(quietly("useradd", &words), "the account {NAME} cannot be made");
+        if !quietly("useradd", &words) {
+            return Err(format!("the account {NAME} cannot be made; try again"));
+        }
         let sudo = Self { rule: RULE.into() };
         fs::write(&sudo.rule, format!("{NAME} ALL=(root) NOPASSWD: ALL\n")).expect("the rule");
         fs::set_permissions(&sudo.rule, fs::Permissions::from_mode(0o440)).expect("its mode");
-        Some(sudo)
+        Ok(Some(sudo))
     }
 }
 
