@@ -43,7 +43,8 @@ pub(crate) fn finished(keys: &BrokerKeys, view: &RequestView) -> Option<Finished
         RecordEvent::EpochBegan { .. }
         | RecordEvent::Decided { .. }
         | RecordEvent::Burned { .. }
-        | RecordEvent::Refused { .. } => None,
+        | RecordEvent::Refused { .. }
+        | RecordEvent::KeyEnded { .. } => None,
     }
 }
 

@@ -110,7 +110,8 @@ impl BrokerKeys {
             RecordEvent::EpochBegan { .. }
             | RecordEvent::Decided { .. }
             | RecordEvent::Burned { .. }
-            | RecordEvent::Refused { .. } => None,
+            | RecordEvent::Refused { .. }
+            | RecordEvent::KeyEnded { .. } => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::cbor::{CborError, Reader, Writer, validate};
 use crate::cose::{Envelope, EnvelopeError, seal};
-use crate::id::ChainHead;
+use crate::id::{ChainHead, Kid};
 use crate::key::{Audit, PublicKey, SigningKey};
 use crate::record::{RECORD_BYTES_MAX, Record, RecordError, chain};
 
@@ -90,6 +90,12 @@ impl<'a> RawReceipt<'a> {
     /// Any other form, or longer than [`RECEIPT_BYTES_MAX`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ReceiptError> {
         Ok(Self { envelope: Envelope::parse(bytes, RECEIPT_BYTES_MAX)? })
+    }
+
+    /// The id of the key that it says it is signed with.
+    #[must_use]
+    pub fn kid(&self) -> Kid {
+        self.envelope.kid
     }
 
     /// Checks the signature, then decodes.

@@ -169,6 +169,12 @@ pub enum RecordEvent {
         /// From spawn to end, in milliseconds.
         duration_ms: u64,
     },
+    /// A key counts no longer, for ever: an approver's that was revoked, or the audit key that signed
+    /// up to here and was replaced.
+    KeyEnded {
+        /// Which.
+        kid: Kid,
+    },
 }
 
 /// One line of the audit trail. SPEC.md section "Audit" gives the encoding.
@@ -216,6 +222,9 @@ impl Record {
                 }
                 cbor.uint(*cut_by as u64).uint(*duration_ms);
             }
+            RecordEvent::KeyEnded { kid } => {
+                cbor.uint(5).array(1).bytes(kid.as_bytes());
+            }
         }
         cbor.finish()
     }
@@ -243,6 +252,10 @@ impl Record {
             }
             3 => read_refused(&mut cbor)?,
             4 => read_finished(&mut cbor)?,
+            5 => {
+                cbor.array_len(1)?;
+                RecordEvent::KeyEnded { kid: Kid(cbor.array_of()?) }
+            }
             _ => return Err(RecordError::Limit("kind")),
         };
         cbor.end()?;

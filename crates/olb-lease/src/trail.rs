@@ -1,11 +1,12 @@
 //! Checks an exported audit trail: the chain over its records and the signed heads in it.
 
+use std::collections::BTreeMap;
+
 use thiserror::Error;
 
-use crate::cose::Envelope;
 use crate::id::{ChainHead, Kid};
 use crate::key::{Audit, PublicKey};
-use crate::receipt::{RECEIPT_BYTES_MAX, RawReceipt};
+use crate::receipt::RawReceipt;
 use crate::record::{Record, RecordEvent, chain};
 
 /// A trail in which every record is where it was written.
@@ -16,8 +17,11 @@ pub struct Intact {
     /// The chain's head after the last one.
     pub head: ChainHead,
     /// The last sequence number that a signed head vouches for. What follows could have been
-    /// written, changed or cut off by whoever holds the file.
+    /// written, changed or cut off by whoever holds the file, as far as no anchor vouches for it.
     pub signed_upto: u64,
+    /// The id of the key that signed there. One that was replaced since proves nothing: whoever has
+    /// it can sign another end.
+    pub signed_by: Option<Kid>,
 }
 
 /// Why a trail is not [`Intact`].
@@ -41,47 +45,42 @@ pub enum TrailError {
     },
 }
 
+/// Where a whole trail begins: before record 1.
+pub const BEGINNING: (u64, ChainHead) = (0, ChainHead([0; 32]));
+
 /// Verifies `records`: tuples of sequence number, record and, where there is one, the receipt that
 /// signs the chain's head after the record.
 ///
-/// `anchor` is a sequence number with the chain's head after it that the caller trusts, for example
-/// from a receipt kept elsewhere. A trail that starts right after the anchor is continued from it;
-/// any other has to start with record 1 and to pass through the anchor, so that one that was cut
-/// off or rewritten before it is noticed. `audit_keys` are the present and all retired keys.
+/// They have to go on right after `start`, a sequence number with the chain's head after it: for
+/// a whole trail [`BEGINNING`], else what an earlier verification ended with. `anchors` are further
+/// such heads, which the caller trusts because they were kept elsewhere: the trail has to reach and
+/// to pass through each, so that one that was rewritten or cut off at its end is noticed.
+/// `audit_keys` are the present and all retired keys.
 ///
 /// # Errors
 /// See [`TrailError`].
 pub fn verify_trail<I, B>(
     records: I,
     audit_keys: &[PublicKey<Audit>],
-    anchor: Option<(u64, ChainHead)>,
+    start: (u64, ChainHead),
+    anchors: &BTreeMap<u64, ChainHead>,
 ) -> Result<Intact, TrailError>
 where
     I: IntoIterator<Item = (u64, B, Option<B>)>,
     B: AsRef<[u8]>,
 {
-    let mut walk = Walk { last: 0, head: ChainHead([0; 32]), signed_upto: 0, records: 0 };
+    let mut walk = Walk::after(start);
     for (sequence, record, receipt) in records {
-        match anchor {
-            Some((at, head)) if walk.records == 0 && at.checked_add(1) == Some(sequence) => {
-                walk = Walk { last: at, head, signed_upto: at, records: 0 };
-            }
-            Some(_) | None => {}
-        }
         walk.step(sequence, record.as_ref(), receipt.as_ref().map(B::as_ref), audit_keys)?;
-        match anchor {
-            Some((at, head)) if at == sequence && head != walk.head => {
-                return Err(broken(at, "it is not the record that the trusted head vouches for"));
-            }
-            Some(_) | None => {}
+        if anchors.get(&sequence).is_some_and(|head| *head != walk.head) {
+            return Err(broken(sequence, "it is not the record that the anchor vouches for"));
         }
     }
-    match anchor {
-        Some((at, _)) if walk.last < at => {
-            Err(broken(walk.last.saturating_add(1), "the trail ends before the trusted head"))
+    match anchors.last_key_value() {
+        Some((at, _)) if walk.last < *at => {
+            Err(broken(walk.last.saturating_add(1), "the end was cut off from here on"))
         }
-        Some((at, _)) => Ok(walk.intact(walk.signed_upto.max(at))),
-        None => Ok(walk.intact(walk.signed_upto)),
+        Some(_) | None => Ok(walk.intact()),
     }
 }
 
@@ -93,9 +92,16 @@ struct Walk {
     head: ChainHead,
     signed_upto: u64,
     records: u64,
+    signed_by: Option<Kid>,
+    /// Keys of which a record says that they count no longer.
+    ended: Vec<Kid>,
 }
 
 impl Walk {
+    fn after((last, head): (u64, ChainHead)) -> Self {
+        Self { last, head, signed_upto: last, records: 0, signed_by: None, ended: Vec::new() }
+    }
+
     fn step(
         &mut self,
         sequence: u64,
@@ -112,7 +118,8 @@ impl Walk {
         let decoded = Record::decode(record).map_err(|_| broken(sequence, "it does not decode"))?;
         match receipt {
             Some(receipt) => {
-                self.check_receipt(sequence, record, receipt, keys)?;
+                let kid = self.check_receipt(sequence, record, receipt, keys)?;
+                self.check_signer(sequence, kid, &decoded.event)?;
                 self.signed_upto = sequence;
             }
             // Whoever strips a signature to rewrite what follows is stopped by what must have one.
@@ -133,7 +140,7 @@ impl Walk {
         record: &[u8],
         receipt: &[u8],
         keys: &[PublicKey<Audit>],
-    ) -> Result<(), TrailError> {
+    ) -> Result<Kid, TrailError> {
         let form = |_| broken(sequence, FORM);
         let claims = RawReceipt::parse(receipt).map_err(form)?.unverified_claims().map_err(form)?;
         // Compared before the signature: a receipt moved here from elsewhere is a broken trail, not
@@ -145,23 +152,46 @@ impl Walk {
             return Err(broken(sequence, "it or one before it is not what was signed"));
         }
         let raw = RawReceipt::parse(receipt).map_err(form)?;
-        let envelope = Envelope::parse(receipt, RECEIPT_BYTES_MAX);
-        let kid = envelope.map_err(|_| broken(sequence, FORM))?.kid;
+        let kid = raw.kid();
         let Some(key) = keys.iter().find(|key| key.kid() == kid) else {
             return Err(TrailError::CannotVerify { at: sequence, kid });
         };
         let bad = |_| broken(sequence, "the signature of its receipt does not hold");
-        raw.verify(key).map(|_| ()).map_err(bad)
+        raw.verify(key).map(|_| kid).map_err(bad)
     }
 
-    fn intact(&self, signed_upto: u64) -> Intact {
-        Intact { records: self.records, head: self.head, signed_upto }
+    /// Another key signs from a record on that says of the one before that it has ended, and none
+    /// that has ended signs again.
+    fn check_signer(
+        &mut self,
+        sequence: u64,
+        kid: Kid,
+        event: &RecordEvent,
+    ) -> Result<(), TrailError> {
+        if let RecordEvent::KeyEnded { kid } = event {
+            self.ended.push(*kid);
+        }
+        let before = self.signed_by.replace(kid).filter(|before| *before != kid);
+        if before.is_some_and(|before| !self.ended.ends_with(&[before])) {
+            return Err(broken(sequence, "it is signed with another key than those before it"));
+        }
+        if self.ended.contains(&kid) {
+            return Err(broken(sequence, "it is signed with a key that has ended before"));
+        }
+        Ok(())
+    }
+
+    fn intact(&self) -> Intact {
+        let (head, signed_upto, signed_by) = (self.head, self.signed_upto, self.signed_by);
+        Intact { records: self.records, head, signed_upto, signed_by }
     }
 }
 
 fn must_be_signed(event: &RecordEvent) -> bool {
     match event {
-        RecordEvent::Decided { .. } | RecordEvent::Finished { .. } => true,
+        RecordEvent::Decided { .. }
+        | RecordEvent::Finished { .. }
+        | RecordEvent::KeyEnded { .. } => true,
         RecordEvent::EpochBegan { .. }
         | RecordEvent::Burned { .. }
         | RecordEvent::Refused { .. } => false,
@@ -225,7 +255,9 @@ mod tests {
     }
 
     fn verify(entries: &[Entry], anchor: Option<(u64, ChainHead)>) -> Result<Intact, TrailError> {
-        verify_trail(entries.iter().cloned(), &[key(2).public().clone()], anchor)
+        let anchors = anchor.into_iter().collect();
+        let keys = [key(2).public().clone()];
+        verify_trail(entries.iter().cloned(), &keys, BEGINNING, &anchors)
     }
 
     fn broken_at(result: Result<Intact, TrailError>) -> u64 {
@@ -239,8 +271,11 @@ mod tests {
     fn a_whole_trail_is_intact_up_to_its_last_signature() {
         let entries = trail(&key(2));
         let head = head_after(&entries, 6);
-        assert_eq!(verify(&entries, None), Ok(Intact { records: 6, head, signed_upto: 5 }));
-        let empty = Intact { records: 0, head: ChainHead([0; 32]), signed_upto: 0 };
+        let signed_by = Some(key(2).public().kid());
+        let whole = Intact { records: 6, head, signed_upto: 5, signed_by };
+        assert_eq!(verify(&entries, None), Ok(whole));
+        let head = ChainHead([0; 32]);
+        let empty = Intact { records: 0, head, signed_upto: 0, signed_by: None };
         assert_eq!(verify(&[], None), Ok(empty));
     }
 
@@ -323,22 +358,104 @@ mod tests {
 
     // [T-5]
     #[test]
-    fn an_unsigned_end_cut_off_shows_only_against_an_anchor() {
+    fn an_end_cut_off_shows_only_against_an_anchor() {
         let entries = trail(&key(2));
         let anchor = (6, head_after(&entries, 6));
-        assert!(verify(&entries[..5], None).is_ok());
-        assert_eq!(broken_at(verify(&entries[..5], Some(anchor))), 6);
-        assert_eq!(verify(&entries, Some(anchor)).map(|whole| whole.signed_upto), Ok(6));
-        assert_eq!(broken_at(verify(&entries, Some((6, ChainHead([1; 32]))))), 6);
+        for end in 0..6 {
+            assert_eq!(broken_at(verify(&entries[..end], Some(anchor))), 1 + end as u64);
+            // Behind its last signature, and before it too: each prefix was a whole trail once.
+            assert!(verify(&entries[..end], None).is_ok());
+        }
+        assert_eq!(verify(&entries, Some(anchor)).map(|whole| whole.records), Ok(6));
+        assert!(verify(&entries, Some((3, head_after(&entries, 3)))).is_ok());
+    }
+
+    // [T-5]
+    #[test]
+    fn a_trail_passes_through_every_anchor_or_is_broken_where_it_does_not() {
+        let entries = trail(&key(2));
+        let good: BTreeMap<u64, ChainHead> =
+            (1..=6).map(|at| (at, head_after(&entries, at as usize))).collect();
+        let verify = |anchors: &BTreeMap<_, _>| {
+            verify_trail(entries.iter().cloned(), &[key(2).public().clone()], BEGINNING, anchors)
+        };
+        assert!(verify(&good).is_ok());
+        for at in 1..=6 {
+            let mut other = good.clone();
+            other.insert(at, ChainHead([1; 32]));
+            assert_eq!(broken_at(verify(&other)), at);
+        }
     }
 
     #[test]
-    fn a_trail_is_continued_from_the_anchor_before_it() {
+    fn a_trail_goes_on_from_its_start_only() {
         let entries = trail(&key(2));
-        let anchor = (3, head_after(&entries, 3));
-        let rest = Intact { records: 3, head: head_after(&entries, 6), signed_upto: 5 };
-        assert_eq!(verify(&entries[3..], Some(anchor)), Ok(rest));
-        assert_eq!(broken_at(verify(&entries[3..], Some((3, ChainHead([1; 32]))))), 5);
-        assert_eq!(broken_at(verify(&entries[4..], Some(anchor))), 5);
+        let keys = [key(2).public().clone()];
+        let verify = |from: usize, start| {
+            verify_trail(entries[from..].iter().cloned(), &keys, start, &BTreeMap::new())
+        };
+        let start = (3, head_after(&entries, 3));
+        let signed_by = Some(key(2).public().kid());
+        let rest = Intact { records: 3, head: head_after(&entries, 6), signed_upto: 5, signed_by };
+        assert_eq!(verify(3, start), Ok(rest));
+        assert_eq!(broken_at(verify(3, (3, ChainHead([1; 32])))), 5);
+        assert_eq!(broken_at(verify(4, start)), 5);
+        assert_eq!(broken_at(verify(0, start)), 1);
+        // An anchor is no start: that the records before it are missing is noticed.
+        let anchors = [start].into();
+        let cut = verify_trail(entries[3..].iter().cloned(), &keys, BEGINNING, &anchors);
+        assert_eq!(broken_at(cut), 4);
+    }
+
+    /// A trail of these events, each signed with the key of its seed where it has one.
+    fn signed_with(events: &[(RecordEvent, Option<u8>)]) -> Vec<Entry> {
+        let mut head = ChainHead([0; 32]);
+        let mut entries = Vec::new();
+        for (sequence, (event, seed)) in (1..).zip(events) {
+            let record = Record { at: 1, epoch: Epoch([9; 16]), event: event.clone() }.encode();
+            let claims = ReceiptClaims { sequence, previous: head, record: record.clone() };
+            head = claims.head();
+            entries.push((sequence, record, seed.map(|seed| claims.sign(&key(seed)))));
+        }
+        entries
+    }
+
+    fn ended(seed: u8) -> RecordEvent {
+        RecordEvent::KeyEnded { kid: key(seed).public().kid() }
+    }
+
+    fn verify_with_all_keys(events: &[(RecordEvent, Option<u8>)]) -> Result<Intact, TrailError> {
+        let keys = [2, 3, 4].map(|seed| key(seed).public().clone());
+        verify_trail(signed_with(events), &keys, BEGINNING, &BTreeMap::new())
+    }
+
+    // [T-6]
+    #[test]
+    fn the_key_changes_where_a_record_says_so_and_nowhere_else() {
+        let change = (ended(2), Some(3));
+        let changed = [(finished(1), Some(2)), change.clone(), (finished(2), Some(3))];
+        let whole = verify_with_all_keys(&changed).unwrap();
+        assert_eq!((whole.signed_upto, whole.signed_by), (3, Some(key(3).public().kid())));
+        let silently = [(finished(1), Some(2)), (finished(2), Some(3))];
+        assert_eq!(broken_at(verify_with_all_keys(&silently)), 2);
+        let of_another = [(finished(1), Some(2)), (ended(4), Some(3))];
+        assert_eq!(broken_at(verify_with_all_keys(&of_another)), 2);
+        let an_approvers = [(finished(1), Some(2)), (ended(9), Some(2)), (finished(2), Some(2))];
+        assert!(verify_with_all_keys(&an_approvers).is_ok());
+    }
+
+    // [T-6]
+    #[test]
+    fn a_key_that_has_ended_signs_nothing_more() {
+        let back = |event| [(finished(1), Some(2)), (ended(2), Some(3)), (event, Some(2))];
+        assert_eq!(broken_at(verify_with_all_keys(&back(finished(2)))), 3);
+        assert_eq!(broken_at(verify_with_all_keys(&back(ended(3)))), 3, "not by its own word");
+        assert_eq!(broken_at(verify_with_all_keys(&[(ended(2), Some(2))])), 1);
+    }
+
+    // [T-3]
+    #[test]
+    fn the_end_of_a_key_without_its_signature_is_broken() {
+        assert_eq!(broken_at(verify_with_all_keys(&[(ended(2), None)])), 1);
     }
 }

@@ -1,10 +1,11 @@
 //! The handle.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
-use olb_lease::{ChainHead, Cti, Epoch, Kid, PlanDigest, VerifiedLease};
+use olb_lease::{ChainHead, Cti, Epoch, Kid, PlanDigest, RecordEvent, VerifiedLease};
 use rusqlite::params;
 
 use crate::error::LedgerError;
@@ -194,23 +195,28 @@ impl Ledger {
         Ok(outcome.or(row.decided.map(|(_, receipt)| receipt)))
     }
 
-    /// Revokes an approver's key for ever: its verdicts and its live leases are refused.
+    /// Revokes an approver's key for ever: its verdicts and its live leases are refused. Returns the
+    /// receipt; `None` where it was revoked before.
     ///
     /// # Errors
     /// The ledger failed.
-    pub fn revoke_key(&self, kid: Kid, now: u64) -> Result<(), LedgerError> {
+    pub fn revoke_key(&self, kid: Kid, now: u64) -> Result<Option<Vec<u8>>, LedgerError> {
         self.call(Class::Change, move |tx| {
             let sql = "INSERT INTO revoked_keys (kid, at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-            tx.execute(sql, params![kid.0, to_db(now)?]).map(|_| ())
+            if tx.execute(sql, params![kid.0, to_db(now)?])? == 0 {
+                return Ok(None);
+            }
+            let (_, receipt) = tx.append_signed(now, RecordEvent::KeyEnded { kid })?;
+            Ok(Some(receipt))
         })
     }
 
-    /// Whether an approver's key was revoked.
+    /// The approvers' keys that were revoked.
     ///
     /// # Errors
     /// The ledger failed.
-    pub fn is_key_revoked(&self, kid: Kid) -> Result<bool, LedgerError> {
-        self.call(Class::Read, move |tx| tx.is_key_revoked(kid))
+    pub fn revoked_keys(&self) -> Result<BTreeSet<Kid>, LedgerError> {
+        self.call(Class::Read, read::revoked_keys)
     }
 
     /// The epoch in force.

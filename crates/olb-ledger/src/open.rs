@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use crate::burn::finish;
 use crate::error::LedgerError;
 use crate::file::{Ballast, prepare};
+use crate::read::last_signer;
 use crate::schema;
 use crate::tx::{Tx, from_db, to_db};
 use crate::types::{Finish, Opened, Options};
@@ -113,6 +114,11 @@ impl Start {
             )?;
             let lease_kid = self.lease_kid;
             tx.append(self.now, RecordEvent::EpochBegan { reason, lease_kid })?;
+        }
+        // Where another audit key signed so far, the first thing that the new one signs says so.
+        let replaced = last_signer(tx)?.filter(|kid| *kid != tx.audit.public().kid());
+        if let Some(kid) = replaced {
+            tx.append_signed(self.now, RecordEvent::KeyEnded { kid })?;
         }
         let outcome = Outcome::Unknown { may_be_running: self.may_be_running };
         let open = unfinished(tx, 0)?;

@@ -1,7 +1,9 @@
 //! The questions. They pass through the writer's queue like everything else, so that an answer is
 //! never older than what was answered before.
 
-use olb_lease::{Cti, PlanDigest, RawReceipt, VerdictKind};
+use std::collections::BTreeSet;
+
+use olb_lease::{Cti, Kid, PlanDigest, RawReceipt, VerdictKind};
 use rusqlite::Row;
 
 use crate::error::LedgerError;
@@ -57,6 +59,21 @@ pub(crate) fn issued(tx: &Tx<'_>, cti: Cti) -> Result<Option<Issued>, LedgerErro
         closed,
         burned,
     }))
+}
+
+pub(crate) fn revoked_keys(tx: &mut Tx<'_>) -> Result<BTreeSet<Kid>, LedgerError> {
+    let mut statement = tx.db.prepare_cached("SELECT kid FROM revoked_keys")?;
+    let kids = statement.query_map([], |row| row.get(0).map(Kid))?;
+    Ok(kids.collect::<Result<_, _>>()?)
+}
+
+/// The key that signed the last receipt.
+pub(crate) fn last_signer(tx: &Tx<'_>) -> Result<Option<Kid>, LedgerError> {
+    let sql =
+        "SELECT receipt FROM records WHERE receipt IS NOT NULL ORDER BY sequence DESC LIMIT 1";
+    let receipt: Option<Vec<u8>> = tx.find(sql, [], |row| row.get(0))?;
+    let damaged = |_| LedgerError::Damaged("the last receipt cannot be read".into());
+    receipt.map(|bytes| Ok(RawReceipt::parse(&bytes).map_err(damaged)?.kid())).transpose()
 }
 
 pub(crate) fn records(

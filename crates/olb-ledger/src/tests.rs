@@ -14,7 +14,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use olb_lease::trail::{Intact, verify_trail};
+use olb_lease::trail::{BEGINNING, Intact, verify_trail};
 use olb_lease::{
     Approver, Audience, Audit, Cti, CutBy, Digest, Epoch, Evidence, Kid, LeaseClaims, LeaseIssuer,
     Outcome, PlanDigest, RawLease, RawVerdict, SigningKey, StreamSummary, VerdictClaims,
@@ -260,6 +260,6 @@ fn intact(ledger: &Ledger) -> Intact {
         }
         entries.extend(page);
     }
-    let head = ledger.head().unwrap();
-    verify_trail(entries, &[key::<Audit>(21).public().clone()], Some(head)).unwrap()
+    let anchors = [ledger.head().unwrap()].into();
+    verify_trail(entries, &[key::<Audit>(21).public().clone()], BEGINNING, &anchors).unwrap()
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use olb_exec_api::{Op, Query, RecordPage};
-use olb_lease::trail::verify_trail;
+use olb_lease::trail::{BEGINNING, verify_trail};
 use olb_lease::{
     ChainHead, Cti, Outcome, PlanDigest, PublicKey, Record, RecordEvent, VerdictKind, plan_digest,
 };
@@ -35,7 +35,7 @@ impl Trail {
     pub fn read(sock: &ExecSock) -> Self {
         let mut trail = Self {
             sock: sock.clone(),
-            at: (0, ChainHead([0; 32])),
+            at: BEGINNING,
             fates: BTreeMap::new(),
             open: BTreeMap::new(),
             burned: BTreeSet::new(),
@@ -57,8 +57,8 @@ impl Trail {
                 .records
                 .iter()
                 .map(|one| (one.sequence, one.record.as_slice(), one.receipt.as_deref()));
-            let anchor = (self.at.0 > 0).then_some(self.at);
-            let intact = verify_trail(records, std::slice::from_ref(&key), anchor);
+            let keys = std::slice::from_ref(&key);
+            let intact = verify_trail(records, keys, self.at, &BTreeMap::new());
             let last = page.records.last().map_or(0, |one| one.sequence);
             self.at = (last, intact.expect("an intact trail").head);
             for one in &page.records {
@@ -91,7 +91,9 @@ impl Trail {
                 assert_eq!(self.open.remove(&plan), Some(cti), "an outcome without its burn");
                 self.fate_mut(plan).outcome = Some(outcome);
             }
-            RecordEvent::EpochBegan { .. } | RecordEvent::Refused { .. } => {}
+            RecordEvent::EpochBegan { .. }
+            | RecordEvent::Refused { .. }
+            | RecordEvent::KeyEnded { .. } => {}
         }
     }
 

@@ -52,7 +52,8 @@ pub(super) fn recorded(keys: &BrokerKeys, receipt: &[u8], plan: PlanDigest) -> O
         RecordEvent::EpochBegan { .. }
         | RecordEvent::Burned { .. }
         | RecordEvent::Refused { .. }
-        | RecordEvent::Finished { .. } => None,
+        | RecordEvent::Finished { .. }
+        | RecordEvent::KeyEnded { .. } => None,
     }
 }
 

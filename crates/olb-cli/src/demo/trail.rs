@@ -36,6 +36,7 @@ fn is_run_of(record: &Record, id: &str) -> bool {
         RecordEvent::EpochBegan { .. }
         | RecordEvent::Decided { .. }
         | RecordEvent::Burned { .. }
-        | RecordEvent::Refused { .. } => false,
+        | RecordEvent::Refused { .. }
+        | RecordEvent::KeyEnded { .. } => false,
     }
 }

@@ -162,6 +162,7 @@ fn event() -> impl Strategy<Value = RecordEvent> {
             reason
         }),
         finished(),
+        any::<[u8; 8]>().prop_map(|kid| RecordEvent::KeyEnded { kid: Kid(kid) }),
     ]
 }
 

@@ -48,6 +48,11 @@ fn trail() -> Vec<(&'static str, &'static str, RecordEvent)> {
             RecordEvent::Refused { plan: digest, cti, reason: "it is burned".into() },
         ),
         ("valid_unknown", "The outcome is not known.", unknown),
+        (
+            "valid_key_ended",
+            "An approver's key was revoked.",
+            RecordEvent::KeyEnded { kid: approver().public().kid() },
+        ),
     ]
 }
 
@@ -92,7 +97,7 @@ fn frame() -> Vec<Case> {
         refused("record_epoch_15_bytes", &["R-6"], "The epoch is one byte short.",
             with(2, bytes(&[1; 15]))),
         refused("record_time_text", &["R-6"], "The time is text.", with(1, text("now"))),
-        refused("record_kind_5", &["R-7"], "No kind has the number 5.", with(3, uint(5))),
+        refused("record_kind_6", &["R-7"], "No kind has the number 6.", with(3, uint(6))),
         refused("record_kind_of_other_event", &["R-8"],
             "The kind says burned, the event is that of finished.", with(3, uint(2))),
     ]
@@ -148,6 +153,10 @@ fn others() -> Vec<Case> {
             event(1, &[bstr.clone(), bstr, text("alice"), uint(1000), bytes(&[2; 15])])),
         refused("burned_3_items", &["R-8"], "A third item.",
             event(2, &[digest.clone(), cti.clone(), null()])),
+        refused("key_ended_7_bytes", &["R-8"], "A key id of seven bytes.",
+            event(5, &[bytes(&[3; 7])])),
+        refused("key_ended_2_items", &["R-8"], "A second item.",
+            event(5, &[bytes(&[3; 8]), null()])),
         refused("refused_reason_513_bytes", &["R-10"], "The reason is one byte too long.",
             event(3, &[digest, cti, text(&"a".repeat(513))])),
     ]

@@ -1,6 +1,6 @@
 use std::fs;
 
-use olb_lease::{EpochReason, RawReceipt, RecordEvent};
+use olb_lease::{EpochReason, RawReceipt, Record, RecordEvent};
 
 use super::*;
 use crate::BurnError;
@@ -71,6 +71,39 @@ fn what_was_answered_is_in_a_copy_taken_at_that_moment() {
     assert_eq!((opened.epoch_reason, opened.unknown.len()), (None, 1));
     assert!(matches!(refusal(&copy, &lease), BurnError::AlreadyBurned(Some(_))));
     intact(&copy);
+}
+
+// [T-6]
+#[test]
+fn another_audit_key_signs_first_that_the_one_before_has_ended() {
+    let mut host = Host::new();
+    let ledger = host.open();
+    let lease = Request::new(&ledger, 1).approve(&ledger);
+    ledger.close();
+    let reopen = |host: &mut Host| {
+        let mut options = host.options(&host.path());
+        options.audit_key = key::<Audit>(31);
+        Ledger::open(options).unwrap()
+    };
+    let (ledger, opened) = reopen(&mut host);
+    assert_eq!(opened.epoch_reason, None, "leases live on");
+    let burned = ledger.burn(verified(&lease), check(&ledger)).unwrap();
+    ledger.finish(burned, exited(0)).unwrap();
+    ledger.close();
+    let (ledger, _) = reopen(&mut host);
+    let trail = ledger.records(1, 1 << 20).unwrap();
+    let ended: Vec<_> = trail
+        .iter()
+        .filter(|(_, record, _)| {
+            let kid = key::<Audit>(21).public().kid();
+            Record::decode(record).unwrap().event == RecordEvent::KeyEnded { kid }
+        })
+        .map(|(sequence, ..)| *sequence)
+        .collect();
+    assert_eq!(ended, [3], "after the epoch and the decision, and said once");
+    let keys = [21, 31].map(|seed| key::<Audit>(seed).public().clone());
+    let intact = verify_trail(trail, &keys, BEGINNING, &[ledger.head().unwrap()].into()).unwrap();
+    assert_eq!(intact.signed_by, Some(keys[1].kid()));
 }
 
 #[test]
