@@ -18,6 +18,8 @@
 //! The root half's ledger enforces "approved by a human" and "once"; this crate keeps the front
 //! honest and the requester informed. Where the two differ, [`Lifecycle::reconcile`] takes the
 //! ledger's word.
+//!
+//! [`sudo`] stands apart: it understands the command line that agents type.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(
@@ -37,6 +39,7 @@ mod request;
 mod sample;
 mod selector;
 mod state;
+pub mod sudo;
 
 pub use code::{CODE_CHARACTERS, Code, CodeError};
 pub use decision::{Decision, Finish, LedgerView, ReceiptMismatch};
