@@ -343,11 +343,35 @@ pub(crate) struct AuditListArgs {
 
 /// `olb audit verify`.
 #[derive(Debug, Args)]
+#[command(after_help = VERIFY_HELP)]
 pub(crate) struct AuditVerifyArgs {
-    /// Public keys of the broker [default: keys.pub of the running one]
+    /// Public keys of the broker, retired ones too [default: keys.pub of the running one]
     #[arg(long, value_name = "F")]
     pub(crate) keys: Option<PathBuf>,
+    /// Saved journal of olb-execd with heads of the trail, - for standard input [default: this
+    /// host's journal]
+    #[arg(long, value_name = "F", conflicts_with = "no_anchor")]
+    pub(crate) anchor: Option<PathBuf>,
+    /// Look for no anchor: a trail whose end was cut off passes
+    #[arg(long)]
+    pub(crate) no_anchor: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
     /// An exported trail [default: ask the running broker]
     #[arg(value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 }
+
+const VERIFY_HELP: &str = "\
+Exit code: 0 intact, 1 broken, 2 cannot verify.
+
+Edited, deleted, repeated, swapped and re-signed records are found with the public keys alone. That \
+the end was cut off, or an older export shown, is found against an anchor: a head of the trail that \
+was kept elsewhere. olb-execd writes one into the journal after each record that it signs. To keep \
+them on another host:
+
+  journalctl -o cat _SYSTEMD_UNIT=olb-execd.service _UID=0 _COMM=olb-execd > heads.txt
+  olb audit verify --keys keys.pub --anchor heads.txt audit.jsonl
+
+Without an anchor an intact trail is 0 too, and the output says that its end is not proved.";
