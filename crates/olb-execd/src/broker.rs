@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::collections::BTreeMap;
 
 use olb_exec_api::{Reason, Refusal};
-use olb_lease::{Audience, Audit, Epoch, LeaseIssuer, PublicKey, SigningKey};
+use olb_lease::{Audience, Audit, Epoch, LeaseIssuer, PublicKey, RawReceipt, SigningKey};
 use olb_ledger::{Ledger, LedgerError};
 
 use crate::cgroup::RunGroups;
@@ -77,6 +77,15 @@ impl Broker {
     #[must_use]
     pub fn may_request(&self, uid: u32) -> bool {
         self.config.requesters.contains(&uid)
+    }
+
+    /// Has the journal keep the signed head that is in a receipt of our own. For after the answer:
+    /// nobody waits for it.
+    pub fn anchor(&self, receipt: &[u8]) {
+        let claims = RawReceipt::parse(receipt).and_then(|raw| raw.unverified_claims());
+        if let Ok(claims) = claims {
+            self.journal.anchor(claims.sequence, claims.head(), self.audit_key.kid());
+        }
     }
 
     /// What a ledger that cannot be used means for the peer: a refusal that says so. The details

@@ -208,11 +208,13 @@ fn report(
             crash_point("finish-after-record");
             tell(client, &ClientFrame::Outcome { receipt: receipt.clone() });
             crash_point("finish-after-client-told");
-            front.outcome(&to_recorded(Recorded {
+            let recorded = to_recorded(Recorded {
                 receipt,
                 stdout_tail: finish.stdout_tail.clone(),
                 stderr_tail: finish.stderr_tail.clone(),
-            }));
+            });
+            front.outcome(&recorded);
+            broker.anchor(&recorded.receipt);
         }
         Err(error) => {
             let text = "the command ran, but its outcome could not be recorded; tell the \
@@ -233,7 +235,10 @@ fn record_late(broker: &Broker, mut failed: FinishError, finish: &Finish) {
         broker.journal.warn(&format!("the outcome of {id} is not recorded: {}", failed.error));
         std::thread::sleep(FINISH_PAUSE);
         match broker.ledger.finish(*failed.lease, finish.clone()) {
-            Ok(_) => return broker.journal.note(&format!("the outcome of {id} is recorded now")),
+            Ok(receipt) => {
+                broker.journal.note(&format!("the outcome of {id} is recorded now"));
+                return broker.anchor(&receipt);
+            }
             Err(error) => failed = error,
         }
     }

@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use olb_exec_api::Reason;
+use olb_lease::{ChainHead, Kid};
 use olb_sys::clock::boottime_ms;
 
 /// Between two summaries, and between two equal warnings, in milliseconds.
@@ -18,6 +20,8 @@ const WARNINGS_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub struct Journal {
     state: Mutex<State>,
+    /// The newest record whose head was written.
+    anchored: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -30,8 +34,19 @@ struct State {
 impl Journal {
     /// One line, always.
     pub fn note(&self, line: &str) {
+        // In one piece and on one line: a line is never mixed with another, nor does one hold two.
+        let line = format!("olb-execd: {}\n", line.replace(|sign: char| sign.is_control(), "?"));
         // Nothing can be told where standard error is gone; the work goes on.
-        writeln!(std::io::stderr(), "olb-execd: {line}").ok();
+        std::io::stderr().write_all(line.as_bytes()).ok();
+    }
+
+    /// The trail's head after record `sequence`, which the key `kid` vouches for: kept here, it is
+    /// out of reach of whoever can change or withhold the trail. An older head says nothing more.
+    pub fn anchor(&self, sequence: u64, head: ChainHead, kid: Kid) {
+        if self.anchored.fetch_max(sequence, Ordering::Relaxed) < sequence {
+            let (head, kid) = (head.hex(), kid.hex());
+            self.note(&format!("audit head sequence={sequence} head={head} kid={kid}"));
+        }
     }
 
     /// One line, but the same one at most once a minute.

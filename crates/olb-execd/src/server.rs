@@ -181,7 +181,9 @@ impl Server {
         let mut fds = fds.into_iter();
         match (op, fds.next(), fds.next()) {
             (Op::Decide, Some(approver), None) => {
-                front.done(&decide(broker, a, b, &approver)?.encode());
+                let decided = decide(broker, a, b, &approver)?;
+                front.done(&decided.encode());
+                broker.anchor(&decided.receipt);
             }
             (Op::Execute, Some(client), stdin) => execute(broker, front, a, b, &client, stdin),
             (Op::Read, None, None) if b.is_empty() => front.done(&read(broker, a)?),

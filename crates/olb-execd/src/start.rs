@@ -135,6 +135,8 @@ fn open(config: Config, own_uid: u32) -> Result<Broker, StartError> {
     let (ledger, opened) = Ledger::open(options)?;
     crash_point("start-after-ledger");
     report(&journal, &opened);
+    let (sequence, head) = ledger.head()?;
+    journal.anchor(sequence, head, audit_public.kid());
     let audience = audience(&config.host, lease_key.public());
     let broker = Broker {
         audience,
