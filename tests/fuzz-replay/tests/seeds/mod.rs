@@ -36,6 +36,7 @@ pub fn all() -> Vec<Seed> {
     seeds.extend(datagrams());
     seeds.extend(messages());
     seeds.extend(histories());
+    seeds.extend(command_lines());
     seeds
 }
 
@@ -230,4 +231,37 @@ fn histories() -> Vec<Seed> {
         named("machine", "reboot", reboot.concat().concat()),
         named("machine", "crash", crash.concat().concat()),
     ]
+}
+
+/// What agents type, and what they could: words that end with a NUL byte each.
+fn command_lines() -> Vec<Seed> {
+    let lines = [
+        ("plain", "systemctl restart nginx"),
+        ("account", "-nHu postgres psql -c select"),
+        ("numbers", "-u #007 -g#42 id"),
+        ("long", "--user=www-data --group adm --chdir=/srv --non-interactive -- ls -l"),
+        ("short_names", "--us root --se --pro= --no-u --close=03 true"),
+        ("variables", "DEBIAN_FRONTEND=noninteractive -E TZ=UTC apt-get install -y curl"),
+        ("preserve", "--preserve-env=HTTP_PROXY,no_proxy --preserve-env=TZ env"),
+        ("time", "-T 1h30m -D/var/tmp -C3 make install"),
+        ("password", "-S -p %u -k tee /etc/motd"),
+        ("probe", "-n true"),
+        ("validate", "-Anv"),
+        ("list", "-ll -U nobody -u root systemctl restart nginx"),
+        ("forget", "-k"),
+        ("forget_all", "--remove-timestamp"),
+        ("help", "--help"),
+        ("version", "-V"),
+        ("shell", "-s -u www-data -- ls /root"),
+        ("login", "-i"),
+        ("edit", "-e -D /etc -T5 hosts passwd"),
+        ("dashes", "-- -u root X=1"),
+        ("not_a_name", "./a=b -x"),
+        ("ambiguous", "--pre id"),
+        ("host", "-h db1 id"),
+        ("background", "-b sleep 9"),
+        ("minus_one", "-u#-1 id"),
+    ];
+    let bytes = |line: &str| line.split(' ').map(|word| format!("{word}\0")).collect::<String>();
+    lines.map(|(name, line)| named("sudo_args", name, bytes(line).into_bytes())).into()
 }
