@@ -233,6 +233,10 @@ pub(crate) enum LeaseCommand {
 
 /// `olb lease inspect`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit code: 0 where no check fails, 77 where one does. `stage` is the first that fails, or `valid`. \
+Whether a lease was used or taken back is the running broker's word, unless a receipt proves it."
+)]
 pub(crate) struct InspectArgs {
     /// The lease, olbl1_...
     #[arg(value_name = "LEASE", required_unless_present = "lease_file")]
@@ -240,7 +244,7 @@ pub(crate) struct InspectArgs {
     /// File that holds it
     #[arg(long, value_name = "F", conflicts_with = "lease")]
     pub(crate) lease_file: Option<PathBuf>,
-    /// Public keys of the broker [default: keys.pub of the running one]
+    /// Public keys of the broker; then no broker is asked [default: ask the running one]
     #[arg(long, value_name = "F")]
     pub(crate) keys: Option<PathBuf>,
     /// Print lines for people instead of one JSON object

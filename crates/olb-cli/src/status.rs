@@ -232,6 +232,11 @@ impl Door {
     }
 }
 
+/// What the broker shows the caller of the request with this id, at either door.
+pub(crate) fn find(runtime: &Runtime, id: &str) -> Result<Box<RequestView>, Failure> {
+    fetch(runtime, Door::Requester, id)
+}
+
 fn fetch(runtime: &Runtime, door: Door, id: &str) -> Result<Box<RequestView>, Failure> {
     let selector = Selector::parse(id)?;
     door.through(|socket| runtime.show(socket, &selector))
