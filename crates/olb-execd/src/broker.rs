@@ -1,17 +1,18 @@
 //! What every operation of the root half works with.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use olb_exec_api::{Reason, Refusal};
-use olb_lease::{Audience, Audit, Epoch, LeaseIssuer, PublicKey, RawReceipt, SigningKey};
+use olb_exec_api::{Enrolled, Reason, Refusal};
+use olb_lease::{Audience, Audit, Epoch, Kid, LeaseIssuer, PublicKey, RawReceipt, SigningKey};
 use olb_ledger::{Ledger, LedgerError};
 
 use crate::cgroup::RunGroups;
 use crate::config::Config;
-use crate::enrolment::{self, Enrolled, Known};
+use crate::enrolment::{Known, read_all};
 use crate::journal::Journal;
 
 /// The root half: its configuration, keys, ledger and what runs at the moment.
@@ -38,6 +39,8 @@ pub struct Broker {
     pub journal: Journal,
     /// What the enrolment files said last.
     pub known: Known,
+    /// Approvers' keys of which the ledger was told that they are revoked.
+    pub revoked: Mutex<BTreeSet<Kid>>,
     /// What runs at the moment.
     pub slots: Slots,
     /// Set when the process is to end: no new work is taken.
@@ -64,13 +67,49 @@ impl Broker {
         [0, self.own_uid]
     }
 
-    /// The enrolments that are in force at `now` (seconds since the Unix epoch).
+    /// The enrolments that are in force at `now` (seconds since the Unix epoch). Revocations that
+    /// are new in their folder are recorded first.
     #[must_use]
     pub fn enrolments(&self, now: u64) -> Vec<Enrolled> {
-        let mut report = |path: &std::path::Path, error: &enrolment::EnrolmentError| {
+        let mut report = |path: &Path, error: &str| {
             self.journal.warn(&format!("enrolment {} is out: {error}", path.display()));
         };
-        enrolment::read_all(&self.config.approvers_dir, self.own_uid, now, &self.known, &mut report)
+        let dir = &self.config.approvers_dir;
+        let (mut enrolled, revoked) = read_all(dir, self.own_uid, now, &self.known, &mut report);
+        enrolled.retain(|one| !revoked.contains(&one.key.kid()));
+        let mut recorded = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        for kid in revoked {
+            if recorded.contains(&kid) {
+                continue;
+            }
+            match self.ledger.revoke_key(kid, now) {
+                Ok(receipt) => {
+                    recorded.insert(kid);
+                    receipt.iter().for_each(|receipt| self.anchor(receipt));
+                }
+                // The file holds all the same, and the next reading tries again.
+                Err(error) => drop(self.ledger_refusal(&error)),
+            }
+        }
+        enrolled
+    }
+
+    /// The enrolment in force at `now` of this key, for this uid where one is given.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn enrolled(&self, kid: Kid, uid: Option<u32>, now: u64) -> Result<Enrolled, Refusal> {
+        let is_it = |one: &Enrolled| one.key.kid() == kid && uid.is_none_or(|uid| one.uid == uid);
+        self.enrolments(now).into_iter().find(is_it).ok_or_else(|| {
+            let revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+            let why = if revoked.contains(&kid) { "was revoked" } else { "is not enrolled" };
+            let text = format!(
+                "the approver's key {} {why}: it decides nothing and its leases are void; have \
+                 another enrolled, then ask again",
+                kid.hex()
+            );
+            Refusal::new(Reason::NotEnrolled, text)
+        })
     }
 
     /// Whether `uid` is on the list of requesters.

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use olb_exec_api::{LineError, Lines};
 use olb_ledger::TAIL_BYTES_MAX;
 use olb_sys::file::{TrustedFileError, read_trusted};
 use thiserror::Error;
-
-use crate::lines::{LineError, Lines};
 
 /// The configuration file is at most this long, in bytes.
 const FILE_BYTES_MAX: usize = 64 * 1024;

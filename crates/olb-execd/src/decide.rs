@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use olb_exec_api::{Decided, Reason, Refusal};
+use olb_exec_api::{Decided, Enrolled, Reason, Refusal};
 use olb_lease::{
     Cti, LeaseClaims, Plan, PlanDigest, RawVerdict, VerdictClaims, VerdictKind, VerifiedVerdict,
     argv_digest, cwd_digest, env_digest, plan_digest,
@@ -14,7 +14,6 @@ use olb_sys::peer::stream_peer;
 
 use crate::bind::{bind, check_broker};
 use crate::broker::Broker;
-use crate::enrolment::Enrolled;
 use crate::keys::random;
 
 /// A verdict may be this far ahead of our clock, in seconds.
@@ -81,21 +80,9 @@ fn verify(broker: &Broker, bytes: &[u8], now: u64) -> Result<(VerifiedVerdict, E
     let bad =
         |error: olb_lease::VerdictError| Refusal::new(Reason::BadSignature, error.to_string());
     let raw = RawVerdict::parse(bytes).map_err(bad)?;
-    let kid = raw.kid();
-    let enrolled = broker.enrolments(now).into_iter().find(|one| one.key.kid() == kid);
-    let enrolled = enrolled.ok_or_else(|| {
-        let text = format!("no enrolment for key {} is in force; enrol it first", kid.hex());
-        Refusal::new(Reason::NotEnrolled, text)
-    })?;
+    let enrolled = broker.enrolled(raw.kid(), None, now)?;
     let verdict = raw.verify(&enrolled.key).map_err(bad)?;
-    match broker.ledger.is_key_revoked(kid) {
-        Ok(false) => Ok((verdict, enrolled)),
-        Ok(true) => {
-            let text = format!("key {} was revoked; enrol a new one", kid.hex());
-            Err(Refusal::new(Reason::NotEnrolled, text))
-        }
-        Err(error) => Err(broker.ledger_refusal(&error)),
-    }
+    Ok((verdict, enrolled))
 }
 
 /// The approver's own socket has to be that of the uid the key is enrolled for, and never that of

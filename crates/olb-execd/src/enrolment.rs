@@ -2,127 +2,21 @@
 //!
 //! They are read anew at every DECIDE and EXECUTE, so that removing a file ends that key's power,
 //! and its live leases, at once. A file that is not in order is out, and the journal says why.
+//!
+//! A file that is named for a key id, `KID.revoked`, revokes the key, whatever is in it.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use olb_exec_api::{Reason, Refusal};
-use olb_lease::{Approver, Kid, PublicKey, RunAs};
-use olb_sys::file::{TrustedFileError, read_trusted};
-use thiserror::Error;
+use olb_exec_api::{ENROLMENT_BYTES_MAX, ENROLMENTS_MAX, Enrolled, EnrolmentError};
+use olb_lease::Kid;
+use olb_sys::file::read_trusted;
 
-use crate::lines::{LineError, Lines};
-
-/// An enrolment file is at most this long, in bytes.
-const FILE_BYTES_MAX: usize = 4096;
-/// At most this many enrolment files are read.
-const FILES_MAX: usize = 64;
-/// A name is at most this long, in bytes.
-const NAME_BYTES_MAX: usize = 64;
-
-/// Why an enrolment file is out.
-#[derive(Debug, Error)]
-pub enum EnrolmentError {
-    /// Missing, too open, too long or not a file.
-    #[error(transparent)]
-    File(#[from] TrustedFileError),
-    /// Does not read.
-    #[error(transparent)]
-    Line(#[from] LineError),
-    /// A name that could not be shown.
-    #[error("'name' wants 1 to {NAME_BYTES_MAX} letters, digits, '.', '_' or '-'")]
-    Name,
-    /// Not a public key.
-    #[error("'key' is refused: {0}")]
-    Key(#[from] olb_lease::KeyError),
-    /// A second approver is asked for, which this version cannot do.
-    #[error("'second = required' is not built yet, and nothing less is done in its place")]
-    Second,
-}
-
-/// One approver and what they may decide.
-#[derive(Debug, Clone)]
-pub struct Enrolled {
-    /// Name, shown to requesters and in the trail.
-    pub name: String,
-    /// The only uid from which this key's verdicts are taken.
-    pub uid: u32,
-    /// Public key.
-    pub key: PublicKey<Approver>,
-    /// Requesters this key may decide on; `None` is any.
-    pub requesters: Option<Vec<u32>>,
-    /// Target uids this key may approve; `None` is any.
-    pub run_as: Option<Vec<u32>>,
-    /// Target groups, primary and supplementary, this key may approve; `None` is any.
-    pub run_as_groups: Option<Vec<u32>>,
-    /// The longest lease, in seconds.
-    pub max_lease_secs: u32,
-    /// Approvals in any 3600 seconds.
-    pub max_approvals_per_hour: u32,
-    /// First second, since the Unix epoch, at which the key is out; 0 is never.
-    pub not_after: u64,
-}
-
-impl Enrolled {
-    fn parse(bytes: &[u8]) -> Result<Self, EnrolmentError> {
-        let mut lines = Lines::parse(bytes)?;
-        let enrolled = Self {
-            name: lines.text("name")?,
-            uid: lines.number("uid")?,
-            key: PublicKey::from_hex(&lines.text("key")?)?,
-            requesters: lines.any_or_uids("requesters")?,
-            run_as: lines.any_or_uids("run_as")?,
-            run_as_groups: lines.any_or_uids("run_as_groups")?,
-            max_lease_secs: lines.number("max_lease_secs")?,
-            max_approvals_per_hour: lines.number("max_approvals_per_hour")?,
-            not_after: lines.number("not_after")?,
-        };
-        match lines.text("second")?.as_str() {
-            "none" => {}
-            "required" => return Err(EnrolmentError::Second),
-            _ => return Err(LineError::Value { key: "second", wants: "none or required" }.into()),
-        }
-        lines.end()?;
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if enrolled.name.len() > NAME_BYTES_MAX || !enrolled.name.bytes().all(plain) {
-            return Err(EnrolmentError::Name);
-        }
-        Ok(enrolled)
-    }
-
-    /// Whether the key may decide on requests like this one at all.
-    ///
-    /// # Errors
-    /// The requester is not among those it is limited to.
-    pub fn permits_requester(&self, uid: u32) -> Result<(), Refusal> {
-        self.permit(&self.requesters, uid, "decide on requests of uid")
-    }
-
-    /// Whether the key may approve commands for this account.
-    ///
-    /// # Errors
-    /// The account, or one of its groups, is not among those it is limited to.
-    pub fn permits_target(&self, run_as: &RunAs) -> Result<(), Refusal> {
-        self.permit(&self.run_as, run_as.uid, "approve commands as uid")?;
-        let mut groups = run_as.groups.iter().chain([&run_as.gid]);
-        groups
-            .try_for_each(|gid| self.permit(&self.run_as_groups, *gid, "approve commands with gid"))
-    }
-
-    fn permit(&self, list: &Option<Vec<u32>>, id: u32, what: &str) -> Result<(), Refusal> {
-        if list.as_ref().is_none_or(|list| list.contains(&id)) {
-            return Ok(());
-        }
-        let text = format!("the key of {} may not {what} {id}", self.name);
-        Err(Refusal::new(Reason::NotPermitted, text))
-    }
-
-    /// Whether the key is in force at `now`, in seconds since the Unix epoch.
-    #[must_use]
-    pub fn in_force(&self, now: u64) -> bool {
-        self.not_after == 0 || now < self.not_after
-    }
-}
+/// What a file for a revocation that is none is told.
+const NO_REVOCATION: &str =
+    "it revokes nothing: a revocation is named for a key id ('olb keys revoke' makes it)";
 
 /// What files said that were in order. The same bytes say the same again: they are read every time,
 /// but a public key in them is not checked every time, which takes far longer.
@@ -136,7 +30,7 @@ impl Known {
             return Ok(enrolled.clone());
         }
         let enrolled = Enrolled::parse(&bytes)?;
-        if known.len() >= FILES_MAX {
+        if known.len() >= ENROLMENTS_MAX {
             known.clear();
         }
         known.push((bytes, enrolled.clone()));
@@ -144,33 +38,50 @@ impl Known {
     }
 }
 
-/// Every enrolment that is in order and in force. `report` is told of each file that is out.
+/// Every enrolment that is in order and in force at `now`, in seconds since the Unix epoch, and every
+/// key that a file revokes. `report` is told of each file that counts for nothing. A folder that
+/// cannot be read whole says nothing: nobody is enrolled.
 pub fn read_all(
     dir: &Path,
     trusted_uid: u32,
     now: u64,
     known: &Known,
-    report: &mut dyn FnMut(&Path, &EnrolmentError),
-) -> Vec<Enrolled> {
-    let Ok(entries) = std::fs::read_dir(dir) else {
-        return Vec::new();
-    };
-    let mut paths: Vec<_> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "conf"))
-        .collect();
-    paths.sort();
-    paths.truncate(FILES_MAX);
-    let mut enrolled = Vec::with_capacity(paths.len());
-    for path in paths {
-        let file = read_trusted(&path, FILE_BYTES_MAX, trusted_uid).map_err(EnrolmentError::from);
-        match file.and_then(|bytes| known.parse(bytes)) {
+    report: &mut dyn FnMut(&Path, &str),
+) -> (Vec<Enrolled>, BTreeSet<Kid>) {
+    let (files, revoked) = list(dir, report).unwrap_or_default();
+    let mut enrolled = Vec::with_capacity(files.len());
+    for path in files {
+        let file = read_trusted(&path, ENROLMENT_BYTES_MAX, trusted_uid);
+        let file = file.map_err(|error| error.to_string());
+        match file.and_then(|bytes| known.parse(bytes).map_err(|error| error.to_string())) {
             Ok(one) if one.in_force(now) => enrolled.push(one),
             Ok(_) => {}
             Err(error) => report(&path, &error),
         }
     }
-    without_ambiguity(enrolled)
+    (without_ambiguity(enrolled), revoked)
+}
+
+/// The enrolment files, and the keys that the names of others revoke.
+fn list(
+    dir: &Path,
+    report: &mut dyn FnMut(&Path, &str),
+) -> std::io::Result<(Vec<PathBuf>, BTreeSet<Kid>)> {
+    let (mut files, mut revoked) = (Vec::new(), BTreeSet::new());
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        match path.extension().and_then(OsStr::to_str) {
+            Some("conf") => files.push(path),
+            Some("revoked") => match path.file_stem().and_then(OsStr::to_str).map(Kid::from_hex) {
+                Some(Ok(kid)) => drop(revoked.insert(kid)),
+                Some(Err(_)) | None => report(&path, NO_REVOCATION),
+            },
+            Some(_) | None => {}
+        }
+    }
+    files.sort();
+    files.truncate(ENROLMENTS_MAX);
+    Ok((files, revoked))
 }
 
 /// Two files for one key would leave open which limits hold: both are out.
@@ -182,63 +93,23 @@ fn without_ambiguity(enrolled: Vec<Enrolled>) -> Vec<Enrolled> {
 
 #[cfg(test)]
 mod tests {
-    use olb_lease::SigningKey;
+    use olb_lease::{Approver, SigningKey};
 
     use super::*;
 
-    fn file(second: &str) -> String {
+    fn file() -> String {
         let key = SigningKey::<Approver>::from_seed(&[3; 32].into()).unwrap();
         format!(
             "name = alice\nuid = 1000\nkey = {}\nrequesters = any\nrun_as = 0\nrun_as_groups = any\n\
-             max_lease_secs = 900\nmax_approvals_per_hour = 60\nnot_after = 5\nsecond = {second}\n",
+             max_lease_secs = 900\nmax_approvals_per_hour = 60\nnot_after = 5\nsecond = none\n",
             key.public().hex()
         )
-    }
-
-    #[test]
-    fn a_file_in_order_is_read() {
-        let one = Enrolled::parse(file("none").as_bytes()).unwrap();
-        assert_eq!((one.uid, one.requesters, one.run_as), (1000, None, Some(vec![0])));
-    }
-
-    // [F-6]
-    #[test]
-    fn a_second_approver_is_refused_until_it_is_built() {
-        let error = Enrolled::parse(file("required").as_bytes()).unwrap_err();
-        assert!(matches!(error, EnrolmentError::Second));
-    }
-
-    // [F-5]
-    #[test]
-    fn published_test_keys_are_refused() {
-        let published = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
-        let text = file("none");
-        let key = text.lines().nth(2).unwrap();
-        let text = text.replace(key, &format!("key = {published}"));
-        let error = Enrolled::parse(text.as_bytes()).unwrap_err();
-        assert!(matches!(error, EnrolmentError::Key(olb_lease::KeyError::Published)));
-    }
-
-    // [F-4]
-    #[test]
-    fn names_that_could_deceive_are_refused() {
-        let named = |name: &str| {
-            Enrolled::parse(file("none").replace("alice", name).as_bytes()).map(|one| one.name)
-        };
-        let longest = "x".repeat(NAME_BYTES_MAX);
-        for name in ["alice", "A.l-i_c3", &longest] {
-            assert_eq!(named(name).unwrap(), name);
-        }
-        assert!(matches!(named(""), Err(EnrolmentError::Line(_))));
-        for name in ["ali\u{202e}ce", "al ice", "al/ice", "älice", &format!("{longest}x")] {
-            assert!(matches!(named(name), Err(EnrolmentError::Name)), "{name}");
-        }
     }
 
     // [F-7]
     #[test]
     fn two_files_for_one_key_are_both_out() {
-        let one = Enrolled::parse(file("none").as_bytes()).unwrap();
+        let one = Enrolled::parse(file().as_bytes()).unwrap();
         assert!(without_ambiguity(vec![one.clone(), one.clone()]).is_empty());
         assert_eq!(without_ambiguity(vec![one]).len(), 1);
     }
@@ -251,9 +122,9 @@ mod tests {
         let read = || {
             let mut faults = 0;
             let all = read_all(dir.path(), uid, 1, &known, &mut |_, _| faults += 1);
-            (all.into_iter().map(|one| one.max_lease_secs).collect::<Vec<_>>(), faults)
+            (all.0.into_iter().map(|one| one.max_lease_secs).collect::<Vec<_>>(), faults)
         };
-        let text = file("none");
+        let text = file();
         for (text, expected) in [
             (text.clone(), (vec![900], 0)),
             (text.clone(), (vec![900], 0)),
@@ -269,10 +140,21 @@ mod tests {
         assert_eq!(read(), (vec![], 0), "gone at once");
     }
 
-    // [F-8]
+    // [F-9]
     #[test]
-    fn a_key_is_out_from_its_last_second_on() {
-        let one = Enrolled::parse(file("none").as_bytes()).unwrap();
-        assert!(one.in_force(4) && !one.in_force(5));
+    fn the_name_of_a_file_revokes_a_key_whatever_is_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let kid = Enrolled::parse(file().as_bytes()).unwrap().key.kid();
+        for name in [kid.hex(), "alice".into(), kid.hex().to_uppercase(), format!("{}0", kid.hex())]
+        {
+            std::fs::write(dir.path().join(format!("{name}.revoked")), b"\xff").unwrap();
+        }
+        let mut faults = 0;
+        let uid = olb_sys::harden::effective_uid();
+        let found = read_all(dir.path(), uid, 1, &Known::default(), &mut |_, error| {
+            assert_eq!(error, NO_REVOCATION);
+            faults += 1;
+        });
+        assert_eq!((found.1, faults), ([kid].into(), 3));
     }
 }

@@ -25,7 +25,6 @@ pub mod enrolment;
 pub mod execute;
 pub mod journal;
 pub mod keys;
-mod lines;
 pub mod read;
 mod relay;
 pub mod run;
@@ -33,5 +32,3 @@ pub mod server;
 pub mod start;
 mod supervise;
 pub mod verify;
-
-pub use lines::LineError;

@@ -5,8 +5,8 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -79,6 +79,8 @@ pub fn run(path: &Path) -> Result<(), StartError> {
     harden::raise_nofile().ok();
     let stop = context("catch signals for", path, harden::termination_fd())?;
     let broker = Arc::new(open(config, own_uid)?);
+    // What was revoked while nobody was here is recorded before anything else happens.
+    drop(broker.enrolments(unix_secs()));
     let socket = broker.config.runtime_dir.join("exec.sock");
     let listener = patiently(|| listen(&socket, broker.config.front_uid));
     let listener = context("listen on", &socket, listener)?;
@@ -143,6 +145,7 @@ fn open(config: Config, own_uid: u32) -> Result<Broker, StartError> {
         epoch: opened.epoch,
         audit_key: audit_public,
         known: Known::default(),
+        revoked: Mutex::default(),
         slots: Slots::default(),
         stopping: AtomicBool::new(false),
         config,
@@ -209,6 +212,9 @@ fn report(journal: &Journal, opened: &Opened) {
 fn publish_keys(broker: &Broker) -> Result<(), StartError> {
     let lease: &SigningKey<_> = &broker.lease_key;
     let text = format!("audit {}\nlease {}\n", broker.audit_key.hex(), lease.public().hex());
+    // Lines of the audit keys before this one; there are none until the first is replaced.
+    let retired = std::fs::read_to_string(broker.config.state_dir.join("audit.retired"));
+    let text = text + &retired.unwrap_or_default();
     let path: PathBuf = broker.config.runtime_dir.join("keys.pub");
     let draft = broker.config.runtime_dir.join("keys.pub.new");
     let write = || {

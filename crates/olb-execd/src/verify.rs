@@ -11,7 +11,6 @@ use olb_ledger::Issued;
 use olb_sys::peer::stream_peer;
 
 use crate::broker::Broker;
-use crate::enrolment::Enrolled;
 
 /// Length, envelope, key id, signature, decoding: in this order, and nothing else is looked at
 /// before.
@@ -104,12 +103,8 @@ pub fn standing(
         let text = "this broker has no record of issuing the lease; ask again";
         return Err(Refusal::new(Reason::NotIssued, text));
     };
-    let is_it = |one: &Enrolled| one.key.kid() == issued.kid && one.uid == issued.approver_uid;
-    if let Some(enrolled) = broker.enrolments(now).into_iter().find(is_it) {
-        // What the key may approve can have become less since it did.
-        enrolled.permits_requester(plan.requester_uid)?;
-        return enrolled.permits_target(&plan.run_as);
-    }
-    let text = "the approver's key is no longer enrolled, which ends its leases; ask again";
-    Err(Refusal::new(Reason::NotEnrolled, text))
+    // What the key may approve can have become less since it did.
+    let enrolled = broker.enrolled(issued.kid, Some(issued.approver_uid), now)?;
+    enrolled.permits_requester(plan.requester_uid)?;
+    enrolled.permits_target(&plan.run_as)
 }

@@ -1,6 +1,5 @@
 //! The handle.
 
-use std::collections::BTreeSet;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -209,14 +208,6 @@ impl Ledger {
             let (_, receipt) = tx.append_signed(now, RecordEvent::KeyEnded { kid })?;
             Ok(Some(receipt))
         })
-    }
-
-    /// The approvers' keys that were revoked.
-    ///
-    /// # Errors
-    /// The ledger failed.
-    pub fn revoked_keys(&self) -> Result<BTreeSet<Kid>, LedgerError> {
-        self.call(Class::Read, read::revoked_keys)
     }
 
     /// The epoch in force.

@@ -1,8 +1,6 @@
 //! The questions. They pass through the writer's queue like everything else, so that an answer is
 //! never older than what was answered before.
 
-use std::collections::BTreeSet;
-
 use olb_lease::{Cti, Kid, PlanDigest, RawReceipt, VerdictKind};
 use rusqlite::Row;
 
@@ -59,12 +57,6 @@ pub(crate) fn issued(tx: &Tx<'_>, cti: Cti) -> Result<Option<Issued>, LedgerErro
         closed,
         burned,
     }))
-}
-
-pub(crate) fn revoked_keys(tx: &mut Tx<'_>) -> Result<BTreeSet<Kid>, LedgerError> {
-    let mut statement = tx.db.prepare_cached("SELECT kid FROM revoked_keys")?;
-    let kids = statement.query_map([], |row| row.get(0).map(Kid))?;
-    Ok(kids.collect::<Result<_, _>>()?)
 }
 
 /// The key that signed the last receipt.

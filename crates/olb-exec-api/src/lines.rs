@@ -1,4 +1,4 @@
-//! The line format of the root half's configuration: `key = value`, one a line, `#` begins a
+//! The line format of the root half's configuration and of enrolments: `key = value`, one a line, `#` begins a
 //! comment line. Every key is known, no key comes twice.
 
 use std::collections::BTreeMap;
@@ -47,12 +47,16 @@ pub enum LineError {
 
 /// The lines of a file, taken key by key; what is left at the end is an error.
 #[derive(Debug)]
-pub(crate) struct Lines {
+pub struct Lines {
     values: BTreeMap<String, String>,
 }
 
 impl Lines {
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, LineError> {
+    /// Takes a text apart.
+    ///
+    /// # Errors
+    /// A line without `=`, a key that comes twice, or not UTF-8.
+    pub fn parse(bytes: &[u8]) -> Result<Self, LineError> {
         let text = std::str::from_utf8(bytes).map_err(|_| LineError::Text)?;
         let mut values = BTreeMap::new();
         for (line, content) in (1..).zip(text.lines()) {
@@ -68,11 +72,16 @@ impl Lines {
         Ok(Self { values })
     }
 
-    pub(crate) fn optional(&mut self, key: &'static str) -> Option<String> {
+    /// The value of a key that need not be there.
+    pub fn optional(&mut self, key: &'static str) -> Option<String> {
         self.values.remove(key)
     }
 
-    pub(crate) fn text(&mut self, key: &'static str) -> Result<String, LineError> {
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// It is missing or empty.
+    pub fn text(&mut self, key: &'static str) -> Result<String, LineError> {
         match self.optional(key) {
             Some(value) if !value.is_empty() => Ok(value),
             Some(_) => Err(LineError::Value { key, wants: "a value" }),
@@ -80,15 +89,20 @@ impl Lines {
         }
     }
 
-    pub(crate) fn number<N: std::str::FromStr>(
-        &mut self,
-        key: &'static str,
-    ) -> Result<N, LineError> {
+    /// A whole number.
+    ///
+    /// # Errors
+    /// It is missing, or is none of this type.
+    pub fn number<N: std::str::FromStr>(&mut self, key: &'static str) -> Result<N, LineError> {
         let wants = "a whole number in its range";
         self.text(key)?.parse().map_err(|_| LineError::Value { key, wants })
     }
 
-    pub(crate) fn number_or<N: std::str::FromStr>(
+    /// A whole number, or `default` where the key is missing.
+    ///
+    /// # Errors
+    /// The value is no number of this type.
+    pub fn number_or<N: std::str::FromStr>(
         &mut self,
         key: &'static str,
         default: N,
@@ -96,13 +110,20 @@ impl Lines {
         if self.values.contains_key(key) { self.number(key) } else { Ok(default) }
     }
 
-    pub(crate) fn uids(&mut self, key: &'static str) -> Result<Vec<u32>, LineError> {
+    /// Uids or gids separated by commas, perhaps none.
+    ///
+    /// # Errors
+    /// The key is missing, or something in the list is no such number.
+    pub fn uids(&mut self, key: &'static str) -> Result<Vec<u32>, LineError> {
         let value = self.optional(key).ok_or(LineError::Missing { key })?;
         parse_uids(&value).ok_or(LineError::Value { key, wants: "uids separated by commas" })
     }
 
-    /// `any`, or uids.
-    pub(crate) fn any_or_uids(&mut self, key: &'static str) -> Result<Option<Vec<u32>>, LineError> {
+    /// `any`, which is `None`, or uids.
+    ///
+    /// # Errors
+    /// As [`Self::uids`].
+    pub fn any_or_uids(&mut self, key: &'static str) -> Result<Option<Vec<u32>>, LineError> {
         if self.values.get(key).is_some_and(|value| value == "any") {
             self.values.remove(key);
             return Ok(None);
@@ -110,7 +131,11 @@ impl Lines {
         self.uids(key).map(Some)
     }
 
-    pub(crate) fn end(self) -> Result<(), LineError> {
+    /// To be called last.
+    ///
+    /// # Errors
+    /// A key is left that nobody asked for.
+    pub fn end(self) -> Result<(), LineError> {
         match self.values.into_keys().next() {
             Some(key) => Err(LineError::Unknown { key: key.chars().take(40).collect() }),
             None => Ok(()),
