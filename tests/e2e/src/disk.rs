@@ -85,18 +85,24 @@ pub struct Injection {
 impl Injection {
     /// Every `fsync` and `fdatasync` of the process fails with `EIO`.
     pub fn no_sync(pid: u32) -> Self {
-        Self::attach(pid, "inject=fsync,fdatasync:error=EIO")
+        Self::attach(pid, "fsync,fdatasync", "error=EIO")
     }
 
     /// Only the `nth` one does, counted from 1 in each thread.
     pub fn one_sync(pid: u32, nth: u32) -> Self {
-        Self::attach(pid, &format!("inject=fsync,fdatasync:error=EIO:when={nth}"))
+        Self::attach(pid, "fsync,fdatasync", &format!("error=EIO:when={nth}"))
     }
 
-    fn attach(pid: u32, fault: &str) -> Self {
+    /// `call` of the process, and of what it starts, claims to have succeeded and does nothing.
+    pub fn pretend(pid: u32, call: &str) -> Self {
+        Self::attach(pid, call, "retval=0")
+    }
+
+    fn attach(pid: u32, calls: &str, fault: &str) -> Self {
         let seen = tempfile::NamedTempFile::new().expect("a file");
         let mut command = Command::new("strace");
-        command.args(["-f", "-p", &pid.to_string(), "-e", "trace=fsync,fdatasync", "-e", fault]);
+        command.args(["-f", "-p", &pid.to_string(), "-e", &format!("trace={calls}")]);
+        command.args(["-e", &format!("inject={calls}:{fault}")]);
         command.arg("-o").arg(seen.path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut strace = command.spawn().unwrap_or_else(|error| panic!("strace: {error}"));

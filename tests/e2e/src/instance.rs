@@ -112,10 +112,7 @@ impl Instance {
         make_dir(&self.path("approvers.d"), 0o755, 0);
         make_dir(&self.path("work"), 0o755, 0);
         for name in ["olb", "olb-execd", "olb-brokerd", "olb-test-peer"] {
-            let from = self.options.binaries.clone().unwrap_or_else(binaries).join(name);
-            fs::copy(&from, self.path("bin").join(name)).unwrap_or_else(|error| {
-                panic!("{}: {error}; build it first: cargo build --bins", from.display())
-            });
+            self.install(name, &self.path("bin"));
         }
         let requesters = [0, 1, 2].map(|at| self.requester(at).to_string()).join(",");
         let text = format!(
@@ -129,6 +126,14 @@ impl Instance {
         );
         fs::write(self.state().join("execd.conf"), text).expect("execd.conf");
         fs::write(self.path("brokerd.toml"), &self.options.brokerd).expect("brokerd.toml");
+    }
+
+    /// Copies one of the programs that were built into `folder`.
+    pub(crate) fn install(&self, name: &str, folder: &Path) {
+        let from = self.options.binaries.clone().unwrap_or_else(binaries).join(name);
+        fs::copy(&from, folder.join(name)).unwrap_or_else(|error| {
+            panic!("{}: {error}; build it first: cargo build --bins", from.display())
+        });
     }
 
     /// A path inside the instance's folder.

@@ -1,0 +1,385 @@
+//! Judges that are not ours. python-cwt says whether a lease is one; agentack says whether what was
+//! executed, as the kernel saw it, is what was approved. See `tests/judges/README.md`.
+
+use std::fs;
+use std::path::Path;
+
+use olb_e2e_tests::{Approver, Evidence, Injection, Instance, Judges, Witness, wait_until};
+use serde_json::{Value, json};
+
+/// A broker, who asks and answers, and who looks on.
+struct Court {
+    judges: Judges,
+    instance: Instance,
+    witness: Witness,
+    alice: Approver,
+    /// Whose approvals are over after a second.
+    hasty: Approver,
+    agent: u32,
+    leases: Vec<String>,
+}
+
+impl Court {
+    fn open() -> Self {
+        let judges = Judges::installed();
+        let instance = Instance::start();
+        let witness = Witness::of(&instance, &judges);
+        let alice = instance.enrol(0);
+        let uid = alice.uid + 1;
+        let hasty = instance.enrol_as(uid, "hasty", "max_lease_secs = 1");
+        let agent = instance.requester(0);
+        Self { judges, instance, witness, alice, hasty, agent, leases: Vec::new() }
+    }
+
+    /// The recorder with `words`.
+    fn command(&self, words: &[&str]) -> Vec<String> {
+        [
+            &[self.witness.program()][..],
+            &words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(),
+        ]
+        .concat()
+    }
+
+    /// Asks for the recorder with `words`, on account `user`, and has it approved; the lease.
+    fn approved(&mut self, by_hasty: bool, user: &str, words: &[&str]) -> (String, String) {
+        let command = self.command(words);
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        let asked = [&["request", "--json", "-u", user, "--"], &command[..]].concat();
+        let id = self.instance.olb(self.agent, &asked).expect(75).json();
+        let id = id["request_id"].as_str().unwrap().to_owned();
+        let by = if by_hasty { &self.hasty } else { &self.alice };
+        self.instance.olb_as(by, &["approve", "--id", &id]).expect(0);
+        let granted = self.instance.olb(self.agent, &["status", &id, "--json"]).expect(0).json();
+        let lease = granted["lease"].as_str().unwrap_or_else(|| panic!("{granted}")).to_owned();
+        self.leases.push(lease.clone());
+        (id, lease)
+    }
+
+    fn exec(&self, user: &str, lease: &str, words: &[&str], code: i32) {
+        let command = self.command(words);
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        let file = self.instance.lease_file(self.agent, lease);
+        let exec = [&["exec", "--lease-file", &file, "-u", user, "--"], &command[..]].concat();
+        self.instance.olb(self.agent, &exec).expect(code);
+    }
+
+    /// Asks, has it approved, and runs it.
+    fn ran(&mut self, user: &str, words: &[&str]) -> String {
+        let (_, lease) = self.approved(false, user, words);
+        self.exec(user, &lease, words, 0);
+        lease
+    }
+
+    fn denied(&self, words: &[&str]) {
+        let command = self.command(words);
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        let id = self.instance.request(self.agent, &command);
+        self.instance.olb_as(&self.alice, &["deny", "--id", &id]).expect(0);
+    }
+
+    /// What is there until now, for the judges.
+    fn evidence(&self) -> Evidence {
+        let export = self.instance.olb_as_operator(&self.alice, &["audit", "export"]).expect(0);
+        Evidence {
+            trail: export.stdout,
+            leases: self.leases.clone(),
+            seen: self.witness.lines(),
+            recorded: None,
+            keys: self.instance.runtime().join("keys.pub"),
+            approvers: [&self.alice, &self.hasty].map(|one| one.key().public().hex()).into(),
+            broker: self.instance.execd_pid(),
+        }
+    }
+
+    /// agentack finds exactly these rules broken.
+    #[track_caller]
+    fn finds(&self, what: &str, evidence: &Evidence, rules: &[&str]) {
+        let opinion = self.judges.judge(evidence).unwrap_or_else(|why| panic!("{what}: {why}"));
+        let code = match rules {
+            [] => 0,
+            ["ACK009"] => 3,
+            _ => 1,
+        };
+        assert_eq!(
+            (opinion.code, opinion.rules),
+            (code, rules.iter().map(|rule| (*rule).to_owned()).collect()),
+            "{what}"
+        );
+    }
+
+    /// An honest day: everything that can become of a request.
+    fn day(&mut self) -> Evidence {
+        let odd = ["--name=\u{fc}\u{2028}", "", "two words", "a\nb", "'\"\\"];
+        let first = self.ran("root", &["restart", "nginx"]);
+        self.exec("root", &first, &["restart", "nginx"], 77);
+        self.ran("root", &["restart", "nginx"]);
+        self.ran("root", &odd);
+        self.ran("daemon", &["as", "daemon"]);
+        self.denied(&["remove", "all"]);
+        let (revoked, lease) = self.approved(false, "root", &["taken", "back"]);
+        self.instance.olb_as(&self.alice, &["revoke", "--id", &revoked]).expect(0);
+        self.exec("root", &lease, &["taken", "back"], 77);
+        self.approved(false, "root", &["never", "used"]);
+        self.evidence()
+    }
+}
+
+/// The same evidence but for one execution, edited.
+fn edited(evidence: &Evidence, at: usize, edit: impl FnOnce(&mut Value)) -> Evidence {
+    let mut evidence = evidence.clone();
+    edit(&mut evidence.seen[at]);
+    evidence
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn nanos(line: &Value) -> u64 {
+    line["time_ns"].as_u64().unwrap()
+}
+
+#[test]
+fn agentack_passes_what_an_honest_broker_did() {
+    let mut court = Court::open();
+    let mut evidence = court.day();
+    let recorded = court.witness.recorded();
+    assert_eq!(evidence.seen.len(), 4, "{:?}", evidence.seen);
+    evidence.recorded = Some(recorded);
+    court.finds("an honest day", &evidence, &[]);
+    let Court { witness, .. } = court;
+    assert_eq!(witness.end().len(), 4, "nothing else was executed");
+}
+
+#[test]
+fn agentack_fails_a_planted_replay_swap_and_expiry_and_a_run_that_nobody_approved() {
+    let mut court = Court::open();
+    let evidence = court.day();
+    let again = |delay: u64, at: usize| {
+        let mut evidence = evidence.clone();
+        let mut line = evidence.seen[at].clone();
+        line["time_ns"] = (nanos(&line) + delay).into();
+        evidence.seen.push(line);
+        evidence
+    };
+    court.finds("replay at once", &again(1, 2), &["ACK004"]);
+    court.finds("replay of a command that was approved twice", &again(1, 0), &["ACK004"]);
+    court.finds("replay a day later", &again(86_400_000_000_000, 3), &["ACK004", "ACK005"]);
+
+    let swap = |what: &str, name: &str, value: Value| {
+        let planted = edited(&evidence, 2, |line| line[name] = value.clone());
+        court.finds(what, &planted, &["ACK003"]);
+        // The same, but not done by the broker: nobody's approval.
+        let planted = edited(&planted, 2, |line| line["ppid"] = 1.into());
+        court.finds(what, &planted, &["ACK001", "ACK009"]);
+    };
+    let line = &evidence.seen[2];
+    let with = |name: &str, more: &str| json!(format!("{}{more}", line[name].as_str().unwrap()));
+    swap("one argument more", "argv", with("argv", &hex(b"--force\0")));
+    swap("one variable more", "environment", with("environment", &hex(b"LD_PRELOAD=/tmp/x.so\0")));
+    swap("another program", "executable", json!(["/bin/sh", 1, 2]));
+    swap("another inode", "executable", json!([line["executable"][0], line["executable"][1], 2]));
+    swap("another directory", "directory", json!(["/tmp", 1, 2]));
+    swap("another user", "uid", json!(1));
+    swap("another group", "gid", json!(1));
+    swap("one group more", "groups", json!([0, 1]));
+    let gone = json!({ "pid": line["pid"], "ppid": line["ppid"], "time_ns": line["time_ns"], "gone": true });
+    court.finds("nobody knows what", &edited(&evidence, 2, |line| *line = gone), &["ACK003"]);
+
+    let late =
+        edited(&evidence, 2, |line| line["time_ns"] = (nanos(line) + 3_600_000_000_000).into());
+    court.finds("a run after its lease's end", &late, &["ACK005"]);
+    let early =
+        edited(&evidence, 2, |line| line["time_ns"] = (nanos(line) - 60_000_000_000).into());
+    court.finds("a run before its approval", &early, &["ACK001", "ACK009"]);
+
+    let mut cut = evidence.clone();
+    cut.seen.remove(2);
+    court.finds("a run that only the broker tells of", &cut, &["ACK009"]);
+}
+
+#[test]
+fn agentack_finds_what_really_ran_outside_of_the_broker() {
+    let mut court = Court::open();
+    let program = court.witness.program();
+    let (_, short) = court.approved(true, "root", &["within", "a second"]);
+    court.denied(&["remove", "all"]);
+    court.approved(false, "root", &["not", "yet"]);
+    court.ran("root", &["restart", "nginx"]);
+    court.ran("daemon", &["as", "daemon"]);
+    let inspect = || court.instance.olb(court.agent, &["lease", "inspect", &short]).json();
+    wait_until("the lease is over", || inspect()["stage"] == "expired");
+    court.exec("root", &short, &["within", "a second"], 75);
+    let honest = court.evidence();
+    court.finds("until here", &honest, &[]);
+
+    let (as_root, as_daemon) = (honest.seen[0].clone(), honest.seen[1].clone());
+    let outside = |like: &Value, words: &[&str], rules: &[&str]| {
+        let words = [&[program.as_str()], words].concat();
+        let mut evidence = honest.clone();
+        evidence.seen.push(court.witness.outside(&court.judges, like, &words));
+        court.finds(&format!("{words:?}"), &evidence, rules);
+    };
+    outside(&as_root, &["restart", "nginx"], &["ACK004"]);
+    outside(&as_daemon, &["as", "daemon"], &["ACK004"]);
+    outside(&as_root, &["within", "a second"], &["ACK005"]);
+    outside(&as_root, &["remove", "all"], &["ACK002", "ACK006"]);
+    // A lease that nobody presented is nobody's permission.
+    outside(&as_root, &["not", "yet"], &["ACK001", "ACK009"]);
+    outside(&as_root, &["as", "daemon"], &["ACK001", "ACK009"]);
+    outside(&as_root, &["restart", "apache2"], &["ACK001", "ACK009"]);
+
+    let mut all = court.evidence();
+    assert_eq!(all.seen.len(), honest.seen.len() + 7);
+    all.recorded = Some(court.witness.recorded());
+    court.finds("all of it", &all, &["ACK001", "ACK002", "ACK004", "ACK005", "ACK006", "ACK009"]);
+}
+
+#[test]
+fn agentack_finds_a_command_that_ran_otherwise_than_its_own_broker_says() {
+    for (call, words) in [("fchdir", ["elsewhere"]), ("setresuid", ["as root"])] {
+        let mut court = Court::open();
+        court.ran("daemon", &["honestly"]);
+        let (_, lease) = court.approved(false, "daemon", &words);
+        court.finds("until here", &court.evidence(), &[]);
+        // The root half is told that the call succeeded, and believes it.
+        let injection = Injection::pretend(court.instance.execd_pid(), call);
+        court.exec("daemon", &lease, &words, 0);
+        assert!(injection.end(), "{call} was not called");
+        court.finds(call, &court.evidence(), &["ACK003"]);
+        let export = court.instance.path("trail");
+        fs::write(&export, court.evidence().trail).unwrap();
+        let words = ["audit", "verify", export.to_str().unwrap()];
+        court.instance.olb_as_operator(&court.alice, &words).expect(0);
+    }
+}
+
+#[test]
+fn evidence_that_was_edited_is_not_believed() {
+    let mut court = Court::open();
+    let honest = court.day();
+    let refused = |what: &str, evidence: &Evidence, part: &str| match court.judges.judge(evidence) {
+        Ok(opinion) => panic!("{what}: {opinion:?}"),
+        Err(why) => {
+            assert!(why.contains("the evidence does not hold"), "{what}: {why}");
+            assert!(why.contains(part), "{what}: {why}");
+        }
+    };
+    let lines: Vec<&str> = honest.trail.lines().collect();
+    let with_lines = |lines: &[&str]| Evidence { trail: lines.join("\n"), ..honest.clone() };
+    for kind in ["epoch_began", "decided", "burned", "finished"] {
+        let is_of_kind = |line: &&str| line.contains(&format!("\"event\":\"{kind}\""));
+        let at = lines.iter().position(is_of_kind).unwrap();
+        // One digit of its time.
+        let digit = lines[at].find("\"record\":\"").unwrap() + "\"record\":\"".len() + 12;
+        let mut line = lines[at].to_owned();
+        let other = if line.as_bytes()[digit] == b'0' { "1" } else { "0" };
+        line.replace_range(digit..=digit, other);
+        let mut planted = lines.clone();
+        planted[at] = &line;
+        refused("an edited record", &with_lines(&planted), "record ");
+        let planted = [&lines[..at], &lines[at + 1..]].concat();
+        refused("a record less", &with_lines(&planted), "is not in its place");
+    }
+    // The broker's own command finds that only with a head that somebody else kept.
+    let burns = lines.iter().rposition(|line| line.contains("\"event\":\"burned\"")).unwrap();
+    let cut = with_lines(&lines[..burns - 1]);
+    court.finds("a trail that ends before the last run", &cut, &["ACK001", "ACK009"]);
+
+    let mut planted = honest.clone();
+    planted.leases.remove(0);
+    refused("a lease less", &planted, "is not at hand");
+    let mut planted = honest.clone();
+    let lease = planted.leases[0].clone();
+    let other = if lease.ends_with('A') { "Q" } else { "A" };
+    planted.leases[0] = format!("{}{other}", &lease[..lease.len() - 1]);
+    refused("a lease that was edited", &planted, "");
+    refused(
+        "a stranger's verdict",
+        &Evidence { approvers: honest.approvers[1..].into(), ..honest.clone() },
+        "",
+    );
+    let mut planted = Evidence { recorded: Some(court.witness.recorded()), ..honest.clone() };
+    planted.seen[1]["uid"] = 1.into();
+    refused("recorders that differ", &planted, "differ about the processes");
+}
+
+/// A lease as a case for python-cwt.
+fn case(name: &str, lease: &[u8], key: &str, context: &str) -> Value {
+    json!({ "name": name, "lease": hex(lease), "key": key, "context": context })
+}
+
+#[test]
+fn python_cwt_verifies_a_lease_and_reads_the_claims_that_inspect_shows() {
+    let judges = Judges::installed();
+    let instance = Instance::start();
+    let (alice, agent) = (instance.enrol(0), instance.requester(0));
+    let (_, lease) = instance.approved(agent, &alice, &["id", "-u"]);
+    let inspected = instance.olb(agent, &["lease", "inspect", &lease]).expect(0).json();
+    let keys = fs::read_to_string(instance.runtime().join("keys.pub")).unwrap();
+    let key = |role: &str| keys.lines().find_map(|line| line.strip_prefix(role)).unwrap();
+    let (ours, audit) = (key("lease "), key("audit "));
+    let bytes = olb_lease::armor::decode(&lease).unwrap();
+    let good = "olbl/lease/v1";
+    let mut cases = vec![
+        case("as it is", &bytes, ours, good),
+        case("the audit key", &bytes, audit, good),
+        case("an approver's key", &bytes, &alice.key().public().hex(), good),
+        case("no context", &bytes, ours, ""),
+        case("a verdict's context", &bytes, ours, "olbl/verdict/v1"),
+        case("a receipt's context", &bytes, ours, "olbl/receipt/v1"),
+        case("the next version's context", &bytes, ours, "olbl/lease/v2"),
+    ];
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        cases.push(case(&format!("bit {bit}"), &flipped, ours, good));
+    }
+    let answers = judges.leases(&cases);
+    assert_eq!(answers[0]["signature"], true, "{}", answers[0]);
+    assert_eq!(answers[0]["claims"], inspected["claims"]);
+    for answer in &answers[1..] {
+        assert_eq!(
+            (&answer["signature"], &answer["claims"]),
+            (&json!(false), &Value::Null),
+            "{answer}"
+        );
+    }
+}
+
+/// The bytes of a vector: pieces of hex, where `XX*N` is a byte N times.
+fn bytes_of(vector: &Value) -> Vec<u8> {
+    let byte = |digits: &str| u8::from_str_radix(digits, 16).unwrap();
+    let piece = |piece: &str| match piece.split_once('*') {
+        Some((digits, times)) => vec![byte(digits); times.parse().unwrap()],
+        None => (0..piece.len()).step_by(2).map(|at| byte(&piece[at..at + 2])).collect(),
+    };
+    let pieces = vector["hex"].as_array().unwrap().iter();
+    pieces.flat_map(|one| piece(one.as_str().unwrap())).collect()
+}
+
+#[test]
+fn python_cwt_takes_and_refuses_the_lease_vectors_that_we_do() {
+    let judges = Judges::installed();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vectors/lease");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (mut cases, mut expected) = (Vec::new(), Vec::new());
+    for path in files {
+        let vector: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let key = vector["key"].as_str().unwrap();
+        cases.push(case(name, &bytes_of(&vector), key, "olbl/lease/v1"));
+        expected.push(vector["expect"].as_str().unwrap().to_owned());
+    }
+    for (answer, stage) in judges.leases(&cases).iter().zip(&expected) {
+        // What is wrong with the claims is found after the signature: that holds there.
+        let holds = match stage.as_str() {
+            "accept" | "cbor" | "schema" | "limit" => true,
+            "length" | "envelope" | "key" | "signature" => false,
+            other => panic!("{other}"),
+        };
+        assert_eq!(answer["signature"], holds, "{stage}: {answer}");
+        assert_eq!(answer["claims"].is_object(), stage == "accept", "{stage}: {answer}");
+    }
+    assert!(expected.iter().any(|stage| stage == "accept") && expected.len() > 60);
+}
