@@ -5,10 +5,11 @@ mod seeds;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
-use olb_fuzz_targets::TARGETS;
+use olb_fuzz_targets::{TARGETS, Target};
 
 /// A corpus is read by people and carried by every clone.
 const FILES_MAX: usize = 400;
@@ -20,23 +21,56 @@ fn fuzz() -> PathBuf {
 
 /// The files in a folder; none where there is no such folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten();
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Vec::new(),
+        entries => entries.unwrap_or_else(|error| panic!("{}: {error}", folder.display())),
+    };
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths
 }
 
+/// Runs what `root` keeps for a target: its corpus, which has to be there, and its regressions,
+/// where there are any. Returns what went wrong.
+fn replay(root: &Path, name: &str, target: Target) -> Vec<String> {
+    let mut paths = files(&root.join("corpus").join(name));
+    if paths.is_empty() {
+        return vec![format!("{name} has no corpus")];
+    }
+    paths.extend(files(&root.join("regressions").join(name)));
+    let mut failed = Vec::new();
+    for path in paths {
+        let bytes = fs::read(&path).unwrap();
+        if catch_unwind(|| target(&bytes)).is_err() {
+            failed.push(path.strip_prefix(root).unwrap().display().to_string());
+        }
+    }
+    failed
+}
+
 #[test]
 fn every_corpus_and_every_regression_passes() {
     for (name, target) in TARGETS {
-        let mut paths = files(&fuzz().join("corpus").join(name));
-        assert!(!paths.is_empty(), "{name} has no corpus");
-        paths.extend(files(&fuzz().join("regressions").join(name)));
-        for path in paths {
-            let bytes = fs::read(&path).unwrap();
-            assert!(catch_unwind(|| target(&bytes)).is_ok(), "{}", path.display());
-        }
+        assert_eq!(replay(&fuzz(), name, target), [""; 0]);
     }
+}
+
+#[test]
+fn a_missing_corpus_and_a_regression_that_is_back_are_found() {
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz");
+    let keep = |path: &str, bytes: &[u8]| {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    };
+    keep("corpus/kept/seed", b"fine");
+    keep("corpus/back/seed", b"fine");
+    keep("regressions/back/what_was_wrong", b"bad");
+    keep("regressions/lost/what_was_wrong", b"fine");
+    let target = |data: &[u8]| assert_ne!(data, b"bad");
+    assert_eq!(replay(&root, "kept", target), [""; 0]);
+    assert_eq!(replay(&root, "back", target), ["regressions/back/what_was_wrong"]);
+    assert_eq!(replay(&root, "lost", target), ["lost has no corpus"]);
 }
 
 #[test]
@@ -56,16 +90,39 @@ fn corpora_are_small_and_every_folder_has_its_target() {
     }
 }
 
+/// What stands between `before` and `after` in the lines of a file.
+fn between(path: &str, before: &str, after: &str) -> Vec<String> {
+    let text = fs::read_to_string(fuzz().join(path)).unwrap();
+    let inside = |line: &str| Some(line.strip_prefix(before)?.split_once(after)?.0.to_owned());
+    text.lines().filter_map(inside).collect()
+}
+
 #[test]
-fn every_target_has_its_wrapper_and_every_wrapper_its_target() {
-    let manifest = fs::read_to_string(fuzz().join("Cargo.toml")).unwrap();
-    for (name, _) in TARGETS {
+fn list_wrappers_manifest_and_table_name_the_same_targets() {
+    let names: Vec<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let sorted: Vec<String> = BTreeSet::from_iter(names.clone()).into_iter().collect();
+    assert_eq!(names, sorted, "the list is in order and names nothing twice");
+
+    let wrappers = files(&fuzz().join("fuzz_targets"));
+    let stem = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    let wrappers: Vec<String> = wrappers.iter().map(stem).collect();
+    assert_eq!(wrappers, names, "fuzz_targets/");
+    for name in &names {
         let source = fs::read_to_string(fuzz().join(format!("fuzz_targets/{name}.rs"))).unwrap();
         let call = format!("olb_fuzz_targets::{name}(data)");
         assert!(source.contains(&call), "{name}.rs does not call {call}");
-        assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} is not in Cargo.toml");
     }
-    assert_eq!(files(&fuzz().join("fuzz_targets")).len(), TARGETS.len());
+
+    let mut programs = between("Cargo.toml", "name = \"", "\"");
+    assert_eq!(programs.remove(0), "olb-fuzz");
+    assert_eq!(programs, names, "Cargo.toml");
+    assert_eq!(between("Cargo.toml", "path = \"fuzz_targets/", ".rs\""), names, "Cargo.toml");
+
+    // Two tables: what each promises, and the hours behind it, where there are any.
+    let rows = between("README.md", "| `", "` |");
+    let (promised, measured) = rows.split_at(names.len());
+    assert_eq!(BTreeSet::from_iter(promised), BTreeSet::from_iter(&names), "README.md");
+    assert!(measured.iter().all(|name| names.contains(name)), "README.md: {measured:?}");
 }
 
 /// With `OLB_WRITE_CORPUS` set the seeds are written first.
