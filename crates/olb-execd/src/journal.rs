@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use olb_exec_api::Reason;
@@ -21,7 +20,7 @@ const WARNINGS_MAX: usize = 64;
 pub struct Journal {
     state: Mutex<State>,
     /// The newest record whose head was written.
-    anchored: AtomicU64,
+    anchored: Mutex<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -41,9 +40,12 @@ impl Journal {
     }
 
     /// The trail's head after record `sequence`, which the key `kid` vouches for: kept here, it is
-    /// out of reach of whoever can change or withhold the trail. An older head says nothing more.
+    /// out of reach of whoever can change or withhold the trail. An older head than one that is
+    /// here already says nothing more.
     pub fn anchor(&self, sequence: u64, head: ChainHead, kid: Kid) {
-        if self.anchored.fetch_max(sequence, Ordering::Relaxed) < sequence {
+        let mut newest = self.anchored.lock().unwrap_or_else(PoisonError::into_inner);
+        if *newest < sequence {
+            *newest = sequence;
             let (head, kid) = (head.hex(), kid.hex());
             self.note(&format!("audit head sequence={sequence} head={head} kid={kid}"));
         }

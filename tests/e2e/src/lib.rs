@@ -6,6 +6,7 @@
 //! the test itself was built into; `./run test` builds them first.
 
 mod approver;
+mod archive;
 mod disk;
 mod exec_sock;
 mod fake_front;
@@ -28,6 +29,7 @@ mod trail;
 mod witness;
 
 pub use approver::Approver;
+pub use archive::{Archive, exported, forged, recorded, text, written};
 pub use disk::{Disk, Injection};
 pub use exec_sock::{Client, ExecSock, Replies, Reply, refusal_of};
 pub use fake_front::{Caller, fake_front};
