@@ -1,17 +1,20 @@
 //! The command line of sudo 1.9: words to a typed value, or one sentence that says what to type
 //! instead. Nothing is looked up and nothing is done here; who calls decides what is offered.
 //!
-//! Everything that sudo refuses is refused, but for the two lines below. What is accepted means what
-//! it means to sudo, whole: each option, value and variable is in the [`Invocation`], and nothing
-//! from the command's name on is read. The differences:
+//! A command line that sudo refuses is refused. What is accepted means what it means to sudo,
+//! whole: each option, value and variable is in the [`Invocation`], and nothing from the command's
+//! name on is read. Of what sudo takes, refused is
 //!
-//! * Accepted though sudo with its default rules would ask for leave: `-D`, `-T` and `-C 3`.
-//! * The target of `-u` and `-g` is read, not looked up.
-//! * Refused though sudo takes it, as a human could misread it: a variable given twice, a name of a
-//!   variable that no shell could set, `-U`, `-v` or `-l` with variables (sudo drops them), `--` as
-//!   the value of an option, `-u '#+5'`, `-T 0`, and `-k` with `-K`.
-//! * Refused because an approved command cannot have it: `-b`, `-C` above 3, `-h HOST`, `-P`, `-R`,
-//!   `-r`, `-t`.
+//! * what a human could misread: a variable given twice, a name that no shell could set, `--` as the
+//!   value of an option, `-u '#+5'`, `-T 0`, a relative `-D ~`;
+//! * what sudo itself would drop: variables, `-D`, `-T` and `-C` beside `-l` or `-v`, anything beside
+//!   a lone `-k`, `-K`, `-V` or `-h`;
+//! * what an approved command cannot have: `-b`, `-C` above 3, `-h HOST`, `-P`, `-R`, `-r`, `-t`, and
+//!   more than 24 hours of `-T`.
+//!
+//! What needs leave in sudo's rules (`-C 3`, `-D`, `-E`, `-T`, variables) is taken in; who calls
+//! decides. Accounts are read, not looked up. `tests.rs` holds all this against a table of what sudo
+//! was observed to do.
 //!
 //! Long names may be shortened as long as they fit one option, as `getopt_long` allows. Names of
 //! options that sudo has on other systems only count as candidates, and are refused when meant.

@@ -20,9 +20,7 @@ const ASKING: [Opt; 9] = [
 ];
 
 /// What was scanned, understood.
-pub(super) fn understand<W: AsRef<[u8]>>(
-    scanned: &Scanned<'_, '_, W>,
-) -> Result<Invocation, Refusal> {
+pub(super) fn understand<W: AsRef<[u8]>>(scanned: &Scanned<'_, W>) -> Result<Invocation, Refusal> {
     let mut draft = Draft::default();
     for item in &scanned.items {
         match item {

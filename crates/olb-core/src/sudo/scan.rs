@@ -14,13 +14,13 @@ pub(super) enum Item<'a> {
 
 /// Everything before the command, and the words from its name on.
 #[derive(Debug)]
-pub(super) struct Scanned<'a, 'w, W> {
+pub(super) struct Scanned<'a, W> {
     pub(super) items: Vec<Item<'a>>,
-    pub(super) command: &'w [W],
+    pub(super) command: &'a [W],
 }
 
 /// Splits `words`. Nothing from the command's name on is looked at.
-pub(super) fn scan<W: AsRef<[u8]>>(words: &[W]) -> Result<Scanned<'_, '_, W>, Refusal> {
+pub(super) fn scan<W: AsRef<[u8]>>(words: &[W]) -> Result<Scanned<'_, W>, Refusal> {
     let mut items = Vec::new();
     let mut rest = words;
     while let Some((first, after)) = rest.split_first() {
@@ -47,14 +47,11 @@ fn is_assignment(word: &[u8]) -> bool {
 }
 
 /// `--name`, `--name=value` or `--name value`; returns the words behind it.
-fn long_option<'a, 'w, W: AsRef<[u8]>>(
+fn long_option<'a, W: AsRef<[u8]>>(
     typed: &'a [u8],
-    after: &'w [W],
+    after: &'a [W],
     items: &mut Vec<Item<'a>>,
-) -> Result<&'w [W], Refusal>
-where
-    'w: 'a,
-{
+) -> Result<&'a [W], Refusal> {
     let (name, value) = match typed.iter().position(|byte| *byte == b'=') {
         Some(at) => {
             let (name, value) = typed.split_at(at);
@@ -75,14 +72,11 @@ where
 }
 
 /// Letters behind one dash, the last of which may have a value; returns the words behind it.
-fn cluster<'a, 'w, W: AsRef<[u8]>>(
+fn cluster<'a, W: AsRef<[u8]>>(
     letters: &'a [u8],
-    after: &'w [W],
+    after: &'a [W],
     items: &mut Vec<Item<'a>>,
-) -> Result<&'w [W], Refusal>
-where
-    'w: 'a,
-{
+) -> Result<&'a [W], Refusal> {
     let mut rest = letters;
     while let Some((letter, behind)) = rest.split_first() {
         let unknown = || Refusal::Unknown { option: Shown::of(&[b'-', *letter]) };
@@ -109,14 +103,11 @@ fn names_host<W: AsRef<[u8]>>(after: &[W]) -> bool {
 
 /// The next word is the value, whatever it begins with. `--` is refused there: sudo takes it for the
 /// value and for the end of the options, both at once.
-fn next_word<'a, 'w, W: AsRef<[u8]>>(
+fn next_word<'a, W: AsRef<[u8]>>(
     opt: Opt,
-    after: &'w [W],
+    after: &'a [W],
     items: &mut Vec<Item<'a>>,
-) -> Result<&'w [W], Refusal>
-where
-    'w: 'a,
-{
+) -> Result<&'a [W], Refusal> {
     match after.split_first() {
         Some((value, after)) if value.as_ref() != b"--" => {
             items.push(Item::Value(opt, value.as_ref()));
