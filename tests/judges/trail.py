@@ -1,4 +1,4 @@
-"""What was decided, from an exported trail and the leases: every signature and digest checked first.
+"""What was decided, from an exported trail and the leases; signatures and digests are checked first.
 
 Read are the exact bytes of each line, `record` and `receipt`; what `olb audit export` says about
 them beside that is not believed.
@@ -11,7 +11,8 @@ import cbor2
 from statements import CONTEXTS, Refused, claims_of, digest, opened, require, tagged, unarmored
 
 APPROVE, DENY, REVOKE = 1, 2, 3
-BEGAN, DECISION, BURN, REFUSED, FINISHED = range(5)
+BEGAN, DECISION, BURN, REFUSED, FINISHED, ENDED = range(6)
+SIGNED = (DECISION, FINISHED, ENDED)
 # Outcome of a run that the root half could not start.
 SPAWN_FAILED = 2
 
@@ -60,7 +61,7 @@ def records_of(path, audit_keys):
                 kind = cbor2.loads(record)[3]
             except Exception as error:
                 raise Refused(f"record {number} does not decode") from error
-            require(receipt or kind not in (DECISION, FINISHED), f"record {number} is not signed")
+            require(receipt or kind not in SIGNED, f"record {number} is not signed")
             if receipt:
                 payload = opened(bytes.fromhex(receipt), audit_keys, CONTEXTS["receipt"])
                 is_this = cbor2.loads(payload) == [1, number, head, record]
@@ -121,6 +122,6 @@ def decisions(records, leases, approver_keys):
             else:
                 known.finished_at = at
                 known.did_start = event[2][0] != SPAWN_FAILED
-        elif kind not in (BEGAN, REFUSED):
+        elif kind not in (BEGAN, REFUSED, ENDED):
             raise Refused(f"record {number} is of a kind that is not known")
     return list(by_plan.values())

@@ -191,6 +191,7 @@ fn the_front_may_spend_an_approved_lease_but_only_once_and_only_for_its_owner() 
     }
 }
 
+// [V-13]
 #[test]
 fn a_plan_swapped_behind_a_full_id_is_not_signed() {
     let (instance, sock, alice, info) = root_half();
@@ -214,6 +215,40 @@ fn a_plan_swapped_behind_a_full_id_is_not_signed() {
     let ran = instance.olb_as(&alice, &["approve", "--id", &id]).expect(77);
     assert!(ran.stderr.contains("nothing was signed"), "{ran:?}");
     assert!(!*signed.lock().unwrap());
+}
+
+// [V-14]
+#[test]
+fn a_plan_for_another_broker_is_not_signed() {
+    let (instance, sock, alice, info) = root_half();
+    let good = plan_for(&instance, &info, instance.requester(0), &["/bin/true"]);
+    drop(sock);
+    let signed = Arc::new(Mutex::new(0));
+    let mut audience = good.audience;
+    audience.0[31] ^= 1;
+    for (plan, refused) in [
+        (Plan { audience, ..good.clone() }, true),
+        (Plan { host: "other-host".into(), ..good.clone() }, true),
+        (good, false),
+    ] {
+        let bytes = plan.encode().unwrap();
+        let id = plan_digest(&bytes).request_id().to_string();
+        let (seen, info) = (Arc::clone(&signed), info.clone());
+        let _front = fake_front(&instance, "review.sock", 3, move |mut caller| {
+            while let Some(request) = caller.request() {
+                match request {
+                    Request::Status => caller.answer_status(&info),
+                    // Enough is known; whoever waits for an answer gets none.
+                    Request::Decide { .. } => return *seen.lock().unwrap() += 1,
+                    _ => caller.answer(&Response::Request(Box::new(view(&bytes)))),
+                }
+            }
+        });
+        let ran = instance.olb_as(&alice, &["approve", "--id", &id]);
+        let said = ran.stderr.contains("for another broker");
+        assert_eq!((said, ran.code == 77), (refused, refused), "{ran:?}");
+        assert_eq!(*signed.lock().unwrap(), usize::from(!refused), "{ran:?}");
+    }
 }
 
 /// Serves review.sock honestly up to the decision, and swallows that.
@@ -245,6 +280,7 @@ fn swallow_decisions(
     signed
 }
 
+//
 #[test]
 fn a_swallowed_revocation_is_never_called_revoked() {
     for command in ["revoke", "deny"] {

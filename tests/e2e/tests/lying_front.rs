@@ -227,6 +227,7 @@ fn a_no_to_a_code_says_what_it_was_about_from_the_plan_that_was_signed() {
     assert_eq!(told["argv"], json!(["/bin/true", "about-this"]));
 }
 
+//
 #[test]
 fn an_id_that_is_not_that_of_its_plan_reaches_nobody() {
     let stage = Stage::new();
@@ -253,6 +254,7 @@ fn an_id_that_is_not_that_of_its_plan_reaches_nobody() {
     }
 }
 
+//
 #[test]
 fn an_end_that_no_receipt_proves_is_code_70() {
     let stage = Stage::new();
@@ -310,6 +312,7 @@ fn a_request_for_another_command_is_not_taken_for_ones_own() {
     }
 }
 
+//
 #[test]
 fn a_lease_for_another_command_is_not_presented() {
     let stage = Stage::new();

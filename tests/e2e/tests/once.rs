@@ -49,6 +49,7 @@ fn one_verdict_presented_200_times_gives_one_lease() {
     assert_eq!(leases.len(), 1);
 }
 
+//
 #[test]
 fn two_approvers_saying_yes_give_one_lease_and_one_run() {
     let (instance, sock) = root_half();
