@@ -1,12 +1,12 @@
 //! What is measured, side by side: an instance, the floors, sudo, and on demand another build.
 
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use olb_e2e_tests::{Approver, Instance, Options};
 
+use crate::start::compile;
 use crate::sudo::Sudo;
 
 /// Every limit that a benchmark would run into; none of them costs time.
@@ -43,7 +43,7 @@ impl Bed {
     /// Starts everything; with `against` also an instance of the programs in that folder.
     ///
     /// # Errors
-    /// The account for sudo cannot be made.
+    /// The account for sudo cannot be made, or there is no C compiler.
     pub fn make(against: Option<&Path>) -> Result<Self, String> {
         let instance = start(Options::default());
         let approver = instance.enrol(0);
@@ -58,7 +58,11 @@ impl Bed {
         let program = instance.path("bin/olb-bench");
         let own = std::env::current_exe().expect("the benchmark's own path");
         std::fs::copy(own, &program).expect("the benchmark for the unprivileged user");
-        compile_client(&instance.path("bin/floor-client"));
+        // In C and linked dynamically: what most helpers' clients would be.
+        let client = instance.path("bin/floor-client");
+        if !compile(include_str!("../floor-client.c"), None, &client) {
+            return Err("cc could not compile the floor's client; install a C compiler".into());
+        }
         let uid = instance.requester(0);
         let sudo = Sudo::for_uid(uid)?;
         let floors = FLOORS.map(|(row, record)| Floor::start(&instance, &program, row, record));
@@ -96,16 +100,6 @@ impl Bed {
 fn start(options: Options) -> Instance {
     let (execd, brokerd) = (ROOT_LIMITS.into(), FRONT_LIMITS.into());
     Instance::with(Options { execd, brokerd, ..options })
-}
-
-/// The client is in C and linked dynamically: what most helpers would be.
-fn compile_client(to: &Path) {
-    let dir = tempfile::tempdir().expect("a folder");
-    let source = dir.path().join("floor-client.c");
-    std::fs::write(&source, include_str!("../floor-client.c")).expect("the source");
-    let status = Command::new("cc").args(["-O2", "-o"]).arg(to).arg(&source).status();
-    assert!(status.is_ok_and(|status| status.success()), "cc could not compile the floor's client");
-    std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o755)).expect("its mode");
 }
 
 impl Floor {

@@ -1,11 +1,14 @@
 //! How long one privileged no-op takes, from the start of its process to the end, in turn with the
 //! same no-op without privileges, by the floor and by sudo.
 
-use olb_e2e_tests::{Approver, Instance};
 use rand::seq::SliceRandom as _;
 
 use crate::bed::Bed;
+use crate::client::{olb, present, step, text};
+use crate::figure::{Aim, Figure, Unit};
+use crate::part::{Part, Size};
 use crate::runner::{Step, Times, run_as};
+use crate::stats::paired_ratio;
 
 /// Rounds whose times are thrown away.
 const WARM_UP: usize = 5;
@@ -13,12 +16,42 @@ const WARM_UP: usize = 5;
 /// a single one it would look whether that is `--help`, and load the locale for it.
 const NO_OP: &str = "/bin/true";
 
-/// Measures `rounds` rounds, every row once a round and in a new order each round.
+/// The rows that the aims are about.
+const EXEC: &str = "olb exec";
+const REQUEST: &str = "olb request";
+const BURN: &str = "floor + burn";
+const AUDIT: &str = "floor + burn + audit";
+const SUDO: &str = "sudo -n";
+
+/// Every row once a round, in a new order each round.
 ///
 /// # Errors
 /// A command did not end as it has to.
-pub fn measure(bed: &Bed, rounds: usize) -> Result<Times, String> {
-    let mut all: Vec<Vec<Step>> = (0..rounds + WARM_UP).map(|at| round(bed, at)).collect();
+pub fn measure(bed: &Bed, size: Size) -> Result<Part, String> {
+    let times = in_turn(bed, size.rounds, |at| round(bed, at))?;
+    let figure = |row: &str, base: &str, what: &str, aim| {
+        let (values, bases) = (times.get(row)?, times.get(base)?);
+        let name = format!("{what}, against {base}");
+        Some(Figure::of(name, Unit::Ratio, paired_ratio(values, bases)).aimed(aim))
+    };
+    let figures = [
+        figure(EXEC, AUDIT, "approved retry", Aim::at_most(1.15, 0.9)),
+        figure(EXEC, SUDO, "approved retry", Aim::at_most(0.45, 0.3)),
+        figure(REQUEST, BURN, "request, held", Aim::at_most(1.5, 1.0)),
+    ];
+    Ok(Part { figures: figures.into_iter().flatten().collect(), times })
+}
+
+/// Measures rounds of steps, each round in an order of its own; the first ones do not count.
+///
+/// # Errors
+/// A command did not end as it has to.
+pub fn in_turn(
+    bed: &Bed,
+    rounds: usize,
+    mut round: impl FnMut(usize) -> Vec<Step>,
+) -> Result<Times, String> {
+    let mut all: Vec<Vec<Step>> = (0..rounds + WARM_UP).map(&mut round).collect();
     let mut random = rand::rand_core::UnwrapErr(rand::rngs::SysRng);
     for round in &mut all {
         round.shuffle(&mut random);
@@ -36,50 +69,20 @@ fn round(bed: &Bed, at: usize) -> Vec<Step> {
     let no_op = [NO_OP, "round", &number];
     let here =
         |row: &str, words: &[&str]| step(&bed.instance, row, &[words, no_op.as_slice()].concat());
-    let mut steps = vec![here("/bin/true", &[])];
+    let mut steps = vec![here(NO_OP, &[])];
     if bed.sudo.is_some() {
-        steps.push(here("sudo -n", &["/usr/bin/sudo", "-n"]));
+        steps.push(here(SUDO, &["/usr/bin/sudo", "-n"]));
     }
     for floor in &bed.floors {
-        let socket = floor.socket.to_str().expect("UTF-8");
-        steps.push(here(floor.row, &[&bed.floor_client(), socket]));
+        steps.push(here(floor.row, &[&bed.floor_client(), &text(&floor.socket)]));
     }
     for (suffix, instance, approver) in bed.instances() {
-        steps.push(exec(&format!("olb exec{suffix}"), instance, approver, &no_op));
-        let row = format!("olb request{suffix}");
+        let row = format!("{EXEC}{suffix}");
+        let words = present(instance, approver, &no_op);
+        steps.push(Step { argv: words, ..step(instance, &row, &[]) });
+        let row = format!("{REQUEST}{suffix}");
         let held = [&olb(instance), "request", "--", NO_OP, "held", &number];
         steps.push(Step { code: 75, ..step(instance, &row, &held) });
     }
     steps
-}
-
-/// Presenting a lease that is approved now.
-fn exec(row: &str, instance: &Instance, approver: &Approver, command: &[&str]) -> Step {
-    let words = present(instance, approver, command);
-    Step { argv: words, ..step(instance, row, &[]) }
-}
-
-/// The words of presenting a lease for `command` that is approved now.
-pub fn exec_words(bed: &Bed, command: &[&str]) -> Vec<String> {
-    present(&bed.instance, bed.approver(), command)
-}
-
-fn present(instance: &Instance, approver: &Approver, command: &[&str]) -> Vec<String> {
-    let uid = instance.requester(0);
-    let (_, lease) = instance.approved(uid, approver, command);
-    let file = instance.lease_file(uid, &lease);
-    let olb = olb(instance);
-    let words = [&[&olb, "exec", "--lease-file", &file, "--"], command].concat();
-    words.into_iter().map(str::to_owned).collect()
-}
-
-fn olb(instance: &Instance) -> String {
-    instance.path("bin/olb").to_str().expect("UTF-8").to_owned()
-}
-
-/// A command that is to succeed.
-pub fn step(instance: &Instance, row: &str, argv: &[&str]) -> Step {
-    let argv = argv.iter().map(|word| (*word).to_owned()).collect();
-    let (cwd, runtime) = (instance.work(), instance.runtime());
-    Step { row: row.to_owned(), argv, code: 0, cwd, runtime }
 }

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The account's name.
@@ -12,9 +12,7 @@ const NAME: &str = "olb-bench";
 const RULE: &str = "/etc/sudoers.d/olb-bench";
 
 /// The account and its rule; removed when dropped.
-pub struct Sudo {
-    rule: PathBuf,
-}
+pub struct Sudo(());
 
 impl Sudo {
     /// Makes them for `uid`; `None` where sudo is not installed.
@@ -26,27 +24,28 @@ impl Sudo {
             return Ok(None);
         }
         // Left over from a run that was killed.
-        remove_account();
+        remove();
         let uid = uid.to_string();
         let words = ["--no-log-init", "--no-create-home", "--no-user-group", "--uid", &uid, NAME];
         if !quietly("useradd", &words) {
             return Err(format!("the account {NAME} cannot be made; try again"));
         }
-        let sudo = Self { rule: RULE.into() };
-        fs::write(&sudo.rule, format!("{NAME} ALL=(root) NOPASSWD: ALL\n")).expect("the rule");
-        fs::set_permissions(&sudo.rule, fs::Permissions::from_mode(0o440)).expect("its mode");
+        let sudo = Self(());
+        fs::write(RULE, format!("{NAME} ALL=(root) NOPASSWD: ALL\n")).expect("the rule");
+        fs::set_permissions(RULE, fs::Permissions::from_mode(0o440)).expect("its mode");
         Ok(Some(sudo))
     }
 }
 
 impl Drop for Sudo {
     fn drop(&mut self) {
-        fs::remove_file(&self.rule).ok();
-        remove_account();
+        remove();
     }
 }
 
-fn remove_account() {
+/// Removes both, whether or not they are there.
+pub fn remove() {
+    fs::remove_file(RULE).ok();
     quietly("userdel", &[NAME]);
 }
 

@@ -120,8 +120,8 @@ impl Recovery {
         (append(&file), file)
     }
 
-    /// Starts `half` and waits for its first answer, which has to come at once.
-    pub fn revive(&mut self, half: Half) {
+    /// Starts `half` and waits for its first answer, which has to come at once; how long that took.
+    pub fn revive(&mut self, half: Half) -> Duration {
         let begun = Instant::now();
         self.instance.start_half(half);
         match half {
@@ -131,6 +131,7 @@ impl Recovery {
         let took = begun.elapsed();
         assert!(took < SERVING, "{half:?} served again only after {took:?}");
         self.served.add(took);
+        took
     }
 
     /// `olb` as the agent; whatever happened to the broker, it says so in the documented way.

@@ -113,6 +113,11 @@ impl Trail {
 
     /// Whether every burn has an outcome.
     pub fn is_settled(&self) -> bool {
-        self.open.is_empty()
+        self.unsettled() == 0
+    }
+
+    /// How many burns have none.
+    pub fn unsettled(&self) -> usize {
+        self.open.len()
     }
 }

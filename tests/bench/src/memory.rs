@@ -1,0 +1,79 @@
+//! Resident memory: when nothing happens, after a crowd, and under a command whose output nobody
+//! reads.
+
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use olb_e2e_tests::{Instance, resident_kib};
+
+use crate::bed::Bed;
+use crate::client::{exec_words, start};
+use crate::crowd;
+use crate::figure::{Aim, Figure, Unit};
+use crate::part::{Part, Size};
+
+/// How long a client does not read.
+const UNREAD: Duration = Duration::from_secs(60);
+const UNREAD_QUICK: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+fn megabytes(kib: u64) -> f64 {
+    (kib * 1024) as f64 / 1e6
+}
+
+fn both(instance: &Instance) -> u64 {
+    [instance.execd_pid(), instance.brokerd_pid()].map(resident_kib).iter().sum()
+}
+
+/// Both halves together: of an instance that has answered one question, and of the measured one
+/// after a crowd.
+///
+/// # Errors
+/// A command could not be started.
+pub fn resident(bed: &Bed, _: Size) -> Result<Part, String> {
+    let fresh = {
+        let instance = Instance::start();
+        instance.olb(instance.requester(0), &["status"]).expect(0);
+        both(&instance)
+    };
+    crowd::present_many(bed)?;
+    let aim = Aim::at_most(20.0, 10.0);
+    let figure = |what: &str, kib| {
+        let row = format!("resident memory of both halves, {what}");
+        Figure::of(row, Unit::Megabytes, megabytes(kib)).aimed(aim)
+    };
+    let after = format!("after {} leases at once", crowd::AT_ONCE);
+    Ok(vec![figure("fresh", fresh), figure(&after, both(&bed.instance))].into())
+}
+
+/// By how much both halves grow, and how large the client gets, while a command writes all it can
+/// and nobody reads it.
+///
+/// # Errors
+/// The client could not be started, or ended.
+pub fn unread(bed: &Bed, size: Size) -> Result<Part, String> {
+    let time = if size.quick { UNREAD_QUICK } else { UNREAD };
+    let words = exec_words(bed, &["/usr/bin/cat", "/dev/zero"]);
+    let before = both(&bed.instance);
+    let mut child = start(bed, &words, Stdio::piped())?;
+    let (mut halves, mut client) = (before, 0);
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        thread::sleep(LOOK_EVERY);
+        halves = halves.max(both(&bed.instance));
+        if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
+            return Err(format!("a client that is not read ended with {status}"));
+        }
+        client = client.max(resident_kib(child.id()));
+    }
+    child.kill().and_then(|()| child.wait()).map_err(|error| error.to_string())?;
+    let aim = Aim::at_most(16.0, 4.0);
+    let seconds = time.as_secs();
+    let figure = |what: &str, kib| {
+        let row = format!("{seconds} s of output that nobody reads: {what}");
+        Figure::of(row, Unit::Megabytes, megabytes(kib)).aimed(aim)
+    };
+    Ok(vec![figure("growth of both halves", halves - before), figure("all of the client", client)]
+        .into())
+}
