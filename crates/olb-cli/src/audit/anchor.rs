@@ -147,7 +147,7 @@ impl Anchors {
     }
 
     fn add(&mut self, anchor: Anchor, keys: &BrokerKeys) -> Result<(), Unproved> {
-        if !keys.audit.iter().any(|key| key.kid() == anchor.kid) {
+        if !keys.of_trail().iter().any(|key| key.kid() == anchor.kid) {
             self.foreign = self.foreign.saturating_add(1);
             return Ok(());
         }

@@ -232,6 +232,7 @@ mod tests {
         }
     }
 
+    // [T-10]
     #[test]
     fn a_readable_field_that_the_record_does_not_say_is_noticed() {
         let texts = text(&trail());
@@ -254,6 +255,7 @@ mod tests {
         assert_eq!(read(json::line(&newer).as_bytes()), Err(unknown));
     }
 
+    // [T-10]
     #[test]
     fn a_field_that_comes_twice_is_no_record() {
         let texts = text(&trail());

@@ -212,7 +212,7 @@ fn check(
             None
         }
     });
-    let result = verify_trail(entries, &keys.audit, BEGINNING, &anchors.heads);
+    let result = verify_trail(entries, &keys.of_trail(), BEGINNING, &anchors.heads);
     if let Some(error) = stopped {
         return Err(error);
     }
@@ -222,6 +222,15 @@ fn check(
         }
         (unproved, _) => unproved,
     })?;
+    if let Some(key) = keys.retired.iter().find(|key| Some(key.kid()) == intact.signed_by) {
+        return Err(Unproved::Cannot(format!(
+            "the trail cannot be verified: its last signature, at record {}, is by audit key {}, \
+             which was replaced since, and whoever has that could have written another end; export \
+             the trail again, or give --keys the public keys of that time",
+            intact.signed_upto,
+            key.kid().hex()
+        )));
+    }
     // Whoever has no key can write records that need no signature.
     if intact.signed_upto == 0 && anchors.upto().is_none() {
         return Err(Unproved::Cannot(format!(

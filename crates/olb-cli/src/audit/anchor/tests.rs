@@ -32,7 +32,7 @@ fn heads_are_found_among_other_lines_and_behind_what_a_log_puts_first() {
     assert!(anchors.source.starts_with("the anchor in /"), "{}", anchors.source);
 }
 
-// [T-6]
+// [T-8]
 #[test]
 fn a_line_that_begins_as_a_head_and_does_not_go_on_as_one_is_not_passed_over() {
     let good = anchor_line(&trail(), 4);
@@ -60,7 +60,7 @@ fn a_line_that_begins_as_a_head_and_does_not_go_on_as_one_is_not_passed_over() {
     }
 }
 
-// [T-7]
+// [T-9]
 #[test]
 fn two_heads_for_one_record_are_a_broken_trail() {
     let trail = trail();
