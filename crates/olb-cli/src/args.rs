@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+mod keys;
 mod throwaway;
 
+pub(crate) use keys::*;
 pub(crate) use throwaway::*;
 
 /// A human approves each privileged command that an agent asks for.
@@ -45,7 +47,7 @@ pub(crate) enum Command {
     /// Leases as a reviewer sees them
     #[command(subcommand)]
     Lease(LeaseCommand),
-    /// Approvers' keys
+    /// Keys of approvers and of the broker
     #[command(subcommand)]
     Keys(KeysCommand),
     /// The audit trail
@@ -251,74 +253,6 @@ pub(crate) struct InspectArgs {
     #[arg(long, conflicts_with = "json")]
     pub(crate) text: bool,
     /// Print one JSON object, as without it
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// `olb keys`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum KeysCommand {
-    /// Make your own approver key
-    Create(KeysCreateArgs),
-    /// Enrol an approver (root)
-    Enroll(EnrollArgs),
-    /// Who may approve
-    List(KeysListArgs),
-}
-
-/// `olb keys create`.
-#[derive(Debug, Args)]
-pub(crate) struct KeysCreateArgs {
-    /// Where to put it [default: ~/.config/olb/approver.key]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: Option<PathBuf>,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// `olb keys enroll`.
-#[derive(Debug, Args)]
-pub(crate) struct EnrollArgs {
-    /// The person's account [default: the caller's]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) user: Option<String>,
-    /// Name that people and the audit trail see [default: the account's]
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-    /// The public key, 64 hex digits [default: that account's own key, made if there is none]
-    #[arg(long, value_name = "HEX")]
-    pub(crate) key: Option<String>,
-    /// Whose requests they may decide: any, or uids separated by commas
-    #[arg(long, default_value = "any")]
-    pub(crate) requesters: String,
-    /// What they may let commands run as: any, or uids separated by commas
-    #[arg(long, default_value = "any")]
-    pub(crate) run_as: String,
-    /// With which groups: any, or gids separated by commas [default: those of the --run-as accounts]
-    #[arg(long, value_name = "GIDS")]
-    pub(crate) run_as_groups: Option<String>,
-    /// Longest life of a lease they approve, in seconds
-    #[arg(long, default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    pub(crate) max_lease_secs: u32,
-    /// Approvals per hour
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) max_approvals_per_hour: u32,
-    /// End of the enrolment in seconds since the Unix epoch, 0 for none
-    #[arg(long, default_value_t = 0)]
-    pub(crate) not_after: u64,
-    /// Folder of the enrolments [default: the running broker's, else /etc/olb/approvers.d]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) approvers_dir: Option<PathBuf>,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// `olb keys list`.
-#[derive(Debug, Args)]
-pub(crate) struct KeysListArgs {
-    /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -145,6 +145,11 @@ fn down(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether a broker with this host name is an instance that `up` made.
+pub(crate) fn is_instance(host: &str) -> bool {
+    host.starts_with(HOST_PREFIX)
+}
+
 /// The instance in `dir`, if it is one that `up` made.
 fn existing(dir: &Path) -> Result<Instance> {
     let instance = Instance::at(checked_path(dir)?);

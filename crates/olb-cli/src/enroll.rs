@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,14 +11,14 @@ use olb_sys::account::{Account, user_by_name, user_by_uid};
 use serde_json::{Value, json};
 
 use crate::args::EnrollArgs;
-use crate::client::Runtime;
 use crate::failure::Failure;
 use crate::instance::child::Program;
+use crate::keys::folder::Folder;
+use crate::keys::place::approvers_dir;
+use crate::keys::write::replace;
 use crate::out::say;
 use crate::{json, keys};
 
-/// Enrolments of the installed broker.
-const APPROVERS_DIR: &str = "/etc/olb/approvers.d";
 /// A name is at most this long, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -56,12 +54,15 @@ impl Enrolled {
 
 fn enroll(args: &EnrollArgs) -> Result<Enrolled, Failure> {
     let caller = olb_sys::harden::effective_uid();
-    let dir = approvers_dir(args)?;
+    let dir = approvers_dir(args.approvers_dir.as_deref())?;
     if caller != 0 {
         return Err(Failure::refused(
             "not_root",
             "enrolling an approver is for root; use a root shell",
         ));
+    }
+    if let (Some(old), Some(key)) = (&args.replaces, &args.key) {
+        return succeed(&dir, old, &public(key)?);
     }
     let account = match &args.user {
         Some(name) => user_by_name(name).ok().flatten(),
@@ -90,28 +91,69 @@ fn enroll(args: &EnrollArgs) -> Result<Enrolled, Failure> {
         None if account.uid == caller => keys::own(None)?.public,
         None => key_of(&account)?,
     };
-    let public = PublicKey::<Approver>::from_hex(&key).map_err(|error| {
-        Failure::usage(format!("the key is refused: {error}; give 64 lower-case hex digits"))
-    })?;
+    let kid = check_key_is_usable(&dir, &public(&key)?)?;
     check_key_is_new(&dir, &name, &key)?;
     let path = dir.join(format!("{name}.conf"));
-    replace(&path, &file(args, &name, account.uid, &key, &groups)).map_err(|error| {
+    put(&path, &file(args, &name, account.uid, &key, &groups))?;
+    Ok(Enrolled { name, uid: account.uid, key, kid, path })
+}
+
+/// Puts `key` in the place of the enrolled key `old`: everything else stays as it is.
+fn succeed(dir: &Path, old: &str, key: &PublicKey<Approver>) -> Result<Enrolled, Failure> {
+    let (path, enrolled) = enrolled_as(dir, old)?;
+    let kid = check_key_is_usable(dir, key)?;
+    check_key_is_new(dir, &path.file_stem().unwrap_or_default().to_string_lossy(), &key.hex())?;
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let is_key = |line: &&str| line.split_once('=').is_some_and(|(name, _)| name.trim() == "key");
+    let new = format!("key = {}", key.hex());
+    let lines = text.lines().map(|line| if is_key(&line) { new.as_str() } else { line });
+    put(&path, &lines.flat_map(|line| [line, "\n"]).collect::<String>())?;
+    Ok(Enrolled { name: enrolled.name, uid: enrolled.uid, key: key.hex(), kid, path })
+}
+
+/// The one enrolment file in order with this name or key id.
+fn enrolled_as(dir: &Path, text: &str) -> Result<(PathBuf, olb_exec_api::Enrolled), Failure> {
+    let folder = Folder::read(dir, olb_sys::harden::effective_uid()).map_err(|error| {
+        let shown = safe(dir.as_os_str().as_encoded_bytes());
+        Failure::usage(format!("{shown} cannot be read ({error}); give --approvers-dir"))
+    })?;
+    let files = folder.enrolments.into_iter();
+    let readable = files.filter_map(|one| Some((one.path, one.text.ok()?)));
+    let mut found = readable.filter(|(_, one)| one.name == text || one.key.kid().hex() == text);
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(one),
+        (Some(_), Some(_)) | (None, _) => Err(Failure::usage(format!(
+            "{} is not the name or key id of one enrolment; see 'olb keys list'",
+            safe(text.as_bytes())
+        ))),
+    }
+}
+
+fn public(hex: &str) -> Result<PublicKey<Approver>, Failure> {
+    PublicKey::from_hex(hex).map_err(|error| {
+        Failure::usage(format!("the key is refused: {error}; give 64 lower-case hex digits"))
+    })
+}
+
+/// The key's id, unless the key was revoked.
+fn check_key_is_usable(dir: &Path, key: &PublicKey<Approver>) -> Result<String, Failure> {
+    let kid = key.kid().hex();
+    if dir.join(format!("{kid}.revoked")).symlink_metadata().is_err() {
+        return Ok(kid);
+    }
+    Err(Failure::refused(
+        "revoked",
+        format!("key {kid} was revoked, for ever; have another one made and enrol that"),
+    ))
+}
+
+fn put(path: &Path, text: &str) -> Result<(), Failure> {
+    replace(path, text.as_bytes(), 0o644).map_err(|error| {
         let shown = safe(path.as_os_str().as_encoded_bytes());
         Failure::usage(format!(
             "{shown} cannot be written ({error}); create its folder, owned by root"
         ))
-    })?;
-    Ok(Enrolled { name, uid: account.uid, key, kid: public.kid().hex(), path })
-}
-
-/// `--approvers-dir`, else that of the instance that `OLB_RUNTIME_DIR` names, else the installed
-/// broker's.
-fn approvers_dir(args: &EnrollArgs) -> Result<PathBuf, Failure> {
-    if let Some(dir) = &args.approvers_dir {
-        return Ok(dir.clone());
-    }
-    let beside = Runtime::for_operator()?.beside("state/approvers.d");
-    Ok(beside.filter(|dir| dir.is_dir()).unwrap_or_else(|| APPROVERS_DIR.into()))
+    })
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {
@@ -209,24 +251,6 @@ fn file(args: &EnrollArgs, name: &str, uid: u32, key: &str, groups: &str) -> Str
     )
 }
 
-/// Puts a file in place whole or not at all, 0644.
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    match fs::remove_file(&new) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.set_permissions(fs::Permissions::from_mode(0o644))?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
-}
-
 /// The public key of another account's own key, made by a process of that account if there is
 /// none: root neither sees the private half nor writes below a home it does not own.
 fn key_of(account: &Account) -> Result<String, Failure> {
@@ -252,109 +276,4 @@ fn key_of(account: &Account) -> Result<String, Failure> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn args(dir: &Path) -> EnrollArgs {
-        EnrollArgs {
-            user: None,
-            name: Some("alice".into()),
-            key: Some(key()),
-            requesters: "any".into(),
-            run_as: "0,33".into(),
-            run_as_groups: Some("0,33".into()),
-            max_lease_secs: 900,
-            max_approvals_per_hour: 60,
-            not_after: 0,
-            approvers_dir: Some(dir.to_owned()),
-            json: false,
-        }
-    }
-
-    fn key() -> String {
-        olb_lease::SigningKey::<Approver>::from_seed(&[3; 32].into()).unwrap().public().hex()
-    }
-
-    #[test]
-    fn the_file_has_every_key_in_the_documented_form() {
-        let text = file(&args(Path::new("/x")), "alice", 1000, &key(), "0,33");
-        let fields: Vec<_> = text.lines().map(|line| line.split(" = ").next().unwrap()).collect();
-        let want = [
-            "name",
-            "uid",
-            "key",
-            "requesters",
-            "run_as",
-            "run_as_groups",
-            "max_lease_secs",
-            "max_approvals_per_hour",
-            "not_after",
-            "second",
-        ];
-        assert_eq!(fields, want);
-        assert!(text.contains("\nuid = 1000\n") && text.contains("\nrun_as = 0,33\n"));
-    }
-
-    #[test]
-    fn a_file_is_replaced_whole_with_its_mode() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("alice.conf");
-        for text in ["one\n", "two\n"] {
-            replace(&path, text).unwrap();
-            assert_eq!(fs::read_to_string(&path).unwrap(), text);
-        }
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn one_key_is_enrolled_once() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("bob.conf"), format!("name = bob\nkey = {}\n", key())).unwrap();
-        assert_eq!(check_key_is_new(dir.path(), "alice", &key()).unwrap_err().code, 64);
-        assert!(check_key_is_new(dir.path(), "bob", &key()).is_ok());
-    }
-
-    #[test]
-    fn names_that_could_leave_the_folder_are_refused() {
-        for name in ["", "../x", "a/b", ".hidden", "-x", "a b", "é", &"a".repeat(65)] {
-            assert!(check_name(name).is_err(), "{name}");
-        }
-        assert!(check_name("alice.smith_2-x").is_ok());
-    }
-
-    #[test]
-    fn lists_are_any_or_uids() {
-        for text in ["any", "0", "1001,1002"] {
-            assert!(check_list("--run-as", text).is_ok(), "{text}");
-        }
-        for text in ["", "root", "1,", "-1", "+1", "4294967295", "1, 2", "any,1"] {
-            assert!(check_list("--run-as", text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn requesters_are_read_from_the_configuration_beside() {
-        let dir = tempfile::tempdir().unwrap();
-        let approvers = dir.path().join("approvers.d");
-        assert!(requesters_beside(&approvers).is_empty());
-        fs::write(dir.path().join("execd.conf"), "host = x\nrequesters = 1001, 1002\n").unwrap();
-        assert_eq!(requesters_beside(&approvers), [1001, 1002]);
-    }
-
-    #[test]
-    fn a_requester_is_never_enrolled() {
-        if olb_sys::harden::effective_uid() != 0 {
-            eprintln!("skipped: enrolling is for root");
-            return;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let approvers = dir.path().join("approvers.d");
-        fs::create_dir(&approvers).unwrap();
-        fs::write(dir.path().join("execd.conf"), "requesters = 0\n").unwrap();
-        assert_eq!(enroll(&args(&approvers)).err().unwrap().name, "self_approval");
-        fs::write(dir.path().join("execd.conf"), "requesters = 1001\n").unwrap();
-        assert_eq!(enroll(&args(&approvers)).ok().unwrap().key, key());
-        assert!(approvers.join("alice.conf").exists());
-    }
-}
+mod tests;

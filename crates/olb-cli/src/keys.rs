@@ -1,4 +1,4 @@
-//! `olb keys create` and `olb keys list`, and the approver's own key.
+//! `olb keys`, and the approver's own key.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -8,29 +8,51 @@ use std::process::ExitCode;
 
 use olb_lease::{Approver, SigningKey};
 use olb_review::display::safe;
-use olb_sys::file::{TrustedFileError, read_private, write_new_private};
-use rand::TryRng as _;
-use rand::rngs::SysRng;
-use serde_json::json;
-use zeroize::Zeroizing;
+use olb_sys::file::write_new_private;
 
-use crate::args::{KeysCommand, KeysCreateArgs, KeysListArgs};
-use crate::client::{Runtime, Socket};
+use crate::args::{KeysCommand, KeysCreateArgs, RotateArgs};
+use crate::client::Runtime;
 use crate::failure::{Failure, code};
 use crate::out::say;
 use crate::{enroll, json};
 
+pub(crate) mod folder;
+mod list;
+pub(crate) mod place;
+mod renew;
+mod revoke;
+mod root_half;
+mod rotate;
+mod seed;
+pub(crate) mod write;
+
+use rotate::BrokerKey;
+use seed::KeyFileError;
+
 /// Where a person's key is, below the home directory.
 const HOME_KEY: &str = ".config/olb/approver.key";
-/// 64 hexadecimal digits and a newline.
-const KEY_FILE_BYTES: usize = 65;
 
 /// `olb keys`.
 pub(crate) fn run(command: &KeysCommand) -> ExitCode {
     match command {
         KeysCommand::Create(args) => create(args),
         KeysCommand::Enroll(args) => enroll::run(args),
-        KeysCommand::List(args) => list(args),
+        KeysCommand::List(args) => list::run(args),
+        KeysCommand::Rotate(args) => rotate(args),
+        KeysCommand::Revoke(args) => revoke::run(args),
+    }
+}
+
+fn rotate(args: &RotateArgs) -> ExitCode {
+    let is_root = olb_sys::harden::effective_uid() == 0;
+    match args.which.map(BrokerKey::of) {
+        Some(Some(key)) => rotate::run(key, args),
+        Some(None) => renew::run(args),
+        None if !is_root => renew::run(args),
+        None => {
+            let text = "name the key to rotate: lease, audit, or approver for your own";
+            Failure::usage(text).report(args.json)
+        }
     }
 }
 
@@ -68,9 +90,9 @@ pub(crate) fn own(path: Option<&Path>) -> Result<OwnKey, Failure> {
         Some(path) => path.to_owned(),
         None => home_key()?,
     };
-    match read(&path) {
+    match seed::read::<Approver>(&path) {
         Ok(key) => return Ok(OwnKey { path, public: key.public().hex(), is_new: false }),
-        Err(KeyFileError::File(TrustedFileError::Missing(_))) => {}
+        Err(error) if error.is_missing() => {}
         Err(error) => return Err(unusable(&error)),
     }
     let failed = |error: io::Error| {
@@ -79,14 +101,11 @@ pub(crate) fn own(path: Option<&Path>) -> Result<OwnKey, Failure> {
             "the key {shown} cannot be made ({error}); give another place with --out"
         ))
     };
-    let mut seed = Zeroizing::new([0; 32]);
-    SysRng.try_fill_bytes(seed.as_mut_slice()).map_err(|error| failed(io::Error::other(error)))?;
-    let key = SigningKey::<Approver>::from_seed(&seed)
-        .map_err(|error| failed(io::Error::other(error)))?;
+    let (seed, key) = seed::fresh::<Approver>().map_err(failed)?;
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     }
-    write_new_private(&path, &to_hex(&seed), 0o600).map_err(failed)?;
+    write_new_private(&path, &seed::to_hex(&seed), 0o600).map_err(failed)?;
     Ok(OwnKey { public: key.public().hex(), path, is_new: true })
 }
 
@@ -95,22 +114,14 @@ pub(crate) fn load(
     path: Option<&Path>,
     runtime: &Runtime,
 ) -> Result<SigningKey<Approver>, Failure> {
-    let caller = olb_sys::harden::effective_uid();
     // A key in memory: no core file, no debugger of the same user.
     olb_sys::harden::no_dumps().map_err(|error| {
         let text = format!("this process cannot be protected ({error}); nothing was signed");
         Failure::new(code::UNAVAILABLE, "unavailable", text)
     })?;
-    if let Some(path) = path {
-        return read(path).map_err(|error| unusable(&error));
-    }
-    if let Some(path) = runtime.beside(&format!("state/approver-{caller}.key"))
-        && let Ok(key) = read(&path)
-    {
-        return Ok(key);
-    }
-    read(&home_key()?).map_err(|error| match error {
-        KeyFileError::File(TrustedFileError::Missing(path)) => Failure::refused(
+    let path = own_path(path, runtime)?;
+    seed::read(&path).map_err(|error| match error {
+        error if error.is_missing() => Failure::refused(
             "no_key",
             format!(
                 "you have no approver key at {}; make one with 'olb keys create' and let root \
@@ -120,6 +131,19 @@ pub(crate) fn load(
         ),
         error => unusable(&error),
     })
+}
+
+/// Where the key is that the caller signs with: as given, else the instance's, else at home.
+fn own_path(path: Option<&Path>, runtime: &Runtime) -> Result<PathBuf, Failure> {
+    if let Some(path) = path {
+        return Ok(path.to_owned());
+    }
+    let caller = olb_sys::harden::effective_uid();
+    let beside = runtime.beside(&format!("state/approver-{caller}.key"));
+    match beside.filter(|path| seed::read::<Approver>(path).is_ok()) {
+        Some(path) => Ok(path),
+        None => home_key(),
+    }
 }
 
 /// The usual place, by the account database: the environment could name another.
@@ -134,89 +158,8 @@ fn home_key() -> Result<PathBuf, Failure> {
     Ok(account.home.join(HOME_KEY))
 }
 
-#[derive(Debug)]
-enum KeyFileError {
-    File(TrustedFileError),
-    Text(PathBuf),
-}
-
 fn unusable(error: &KeyFileError) -> Failure {
-    let text = match error {
-        KeyFileError::File(error) => safe(error.to_string().as_bytes()),
-        KeyFileError::Text(path) => {
-            let shown = safe(path.as_os_str().as_encoded_bytes());
-            format!("{shown} is not an approver key: 64 hex digits and a newline are expected")
-        }
-    };
-    Failure::refused("no_key", text)
-}
-
-fn read(path: &Path) -> Result<SigningKey<Approver>, KeyFileError> {
-    let caller = olb_sys::harden::effective_uid();
-    let text = read_private(path, KEY_FILE_BYTES, caller).map_err(KeyFileError::File)?;
-    let text = Zeroizing::new(text);
-    let seed = from_hex(&text).ok_or_else(|| KeyFileError::Text(path.to_owned()))?;
-    SigningKey::from_seed(&seed).map_err(|_| KeyFileError::Text(path.to_owned()))
-}
-
-fn to_hex(seed: &[u8; 32]) -> Zeroizing<Vec<u8>> {
-    let mut text = Zeroizing::new(Vec::with_capacity(KEY_FILE_BYTES));
-    for byte in seed {
-        text.extend([byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
-    }
-    text.push(b'\n');
-    text
-}
-
-fn from_hex(text: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
-    let digits = text.strip_suffix(b"\n").unwrap_or(text);
-    if digits.len() != 64 {
-        return None;
-    }
-    let mut seed = Zeroizing::new([0; 32]);
-    for (byte, pair) in seed.iter_mut().zip(digits.chunks_exact(2)) {
-        for digit in pair {
-            let value = match digit {
-                b'0'..=b'9' => digit - b'0',
-                b'a'..=b'f' => digit - b'a' + 10,
-                _ => return None,
-            };
-            *byte = (*byte << 4) | value;
-        }
-    }
-    Some(seed)
-}
-
-fn list(args: &KeysListArgs) -> ExitCode {
-    let info = Runtime::for_operator().and_then(|runtime| {
-        let refused = match runtime.info(Socket::Review) {
-            Ok(info) => return Ok(info),
-            Err(failure) => failure,
-        };
-        runtime.info(Socket::Request).map_err(|_| refused)
-    });
-    let info = match info {
-        Ok(info) => info,
-        Err(failure) => return failure.report(args.json),
-    };
-    if args.json {
-        let keys = info.enrolments.iter().map(|one| {
-            json!({
-                "name": one.name, "uid": one.uid, "kid": one.kid.hex(),
-                "key": olb_lease::Digest(one.key).hex(),
-                "max_lease_secs": one.lease_lifetime_secs,
-            })
-        });
-        say!("{}", json::line(&json!({ "keys": keys.collect::<Vec<_>>() })));
-        return ExitCode::SUCCESS;
-    }
-    say!("{:<20} {:>10} {:<16} {:>10}", "NAME", "UID", "KEY ID", "LEASE");
-    for one in &info.enrolments {
-        let lease = format!("{} s", one.lease_lifetime_secs);
-        let name = safe(one.name.as_bytes());
-        say!("{name:<20} {:>10} {} {lease:>10}", one.uid, one.kid.hex());
-    }
-    ExitCode::SUCCESS
+    Failure::refused("no_key", error.to_string())
 }
 
 #[cfg(test)]
@@ -233,10 +176,10 @@ mod tests {
         assert!(made.is_new);
         let again = own(Some(&path)).unwrap();
         assert_eq!((again.is_new, &again.public), (false, &made.public));
-        assert_eq!(read(&path).unwrap().public().hex(), made.public);
+        assert_eq!(seed::read::<Approver>(&path).unwrap().public().hex(), made.public);
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
-        assert_eq!(std::fs::read(&path).unwrap().len(), KEY_FILE_BYTES);
+        assert_eq!(std::fs::read(&path).unwrap().len(), seed::KEY_FILE_BYTES);
     }
 
     // [K-5]
@@ -248,24 +191,5 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let failure = own(Some(&path)).unwrap_err();
         assert_eq!((failure.code, failure.name), (77, "no_key"));
-    }
-
-    // [K-5]
-    #[test]
-    fn a_file_that_is_no_key_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("approver.key");
-        for text in ["", "00", &"g".repeat(64), &"A".repeat(64), &format!("{}\n\n", "0".repeat(63))]
-        {
-            drop(std::fs::remove_file(&path));
-            write_new_private(&path, text.as_bytes(), 0o600).unwrap();
-            assert!(matches!(read(&path), Err(KeyFileError::Text(_))), "{text}");
-        }
-    }
-
-    #[test]
-    fn seeds_round_trip_through_text() {
-        let seed: [u8; 32] = std::array::from_fn(|at| u8::try_from(at * 8).unwrap());
-        assert_eq!(*from_hex(&to_hex(&seed)).unwrap(), seed);
     }
 }

@@ -24,6 +24,13 @@ pub(crate) fn of(keys: &BrokerKeys, view: &RequestView) -> Result<Option<Finishe
     }
     let finished = finished(keys, view).filter(|finished| agrees(view, finished));
     let finished = finished.ok_or_else(|| {
+        if view.receipt.as_ref().is_some_and(|receipt| keys.is_by_retired(receipt)) {
+            return Failure::mismatch(format!(
+                "the receipt of {} is signed with an audit key that was replaced since, which alone \
+                 proves nothing; an approver finds how it ended in the trail ('olb audit list')",
+                view.request_id
+            ));
+        }
         Failure::mismatch(format!(
             "the receipt does not prove how {} ended, whatever the broker says; look at what the \
              command changes, and have the broker looked at",

@@ -19,6 +19,8 @@ const KEYS_BYTES_MAX: usize = 64 * 1024;
 pub(crate) struct BrokerKeys {
     /// They sign receipts, which are heads of the audit trail.
     pub(crate) audit: Vec<PublicKey<Audit>>,
+    /// They did so before, and vouch for the part of a trail that they signed; for nothing else.
+    pub(crate) retired: Vec<PublicKey<Audit>>,
     /// They sign leases.
     pub(crate) lease: Vec<PublicKey<LeaseIssuer>>,
     /// Whether the root half that wrote the file runs as root.
@@ -63,11 +65,23 @@ impl BrokerKeys {
         Self::parse(&bytes, false)
     }
 
-    /// Lines `audit HEX` and `lease HEX`; `#` begins a comment.
+    /// The keys that a trail may be signed with.
+    pub(crate) fn of_trail(&self) -> Vec<PublicKey<Audit>> {
+        self.audit.iter().chain(&self.retired).cloned().collect()
+    }
+
+    /// Whether a key that was retired since signed `receipt`.
+    pub(crate) fn is_by_retired(&self, receipt: &[u8]) -> bool {
+        let verifies = |key| RawReceipt::parse(receipt).is_ok_and(|raw| raw.verify(key).is_ok());
+        self.retired.iter().any(verifies)
+    }
+
+    /// Lines `audit HEX`, `audit-retired HEX` and `lease HEX`; `#` begins a comment.
     fn parse(bytes: &[u8], is_from_root: bool) -> Result<Self, String> {
         let wrong = |at: usize| {
             format!(
-                "line {at} of the public keys does not read; expected 'audit' or 'lease' and 64 hex digits"
+                "line {at} of the public keys does not read; expected 'audit', 'audit-retired' or \
+                 'lease' and 64 hex digits"
             )
         };
         let mut keys = Self { is_from_root, ..Self::default() };
@@ -81,12 +95,18 @@ impl BrokerKeys {
                 Some(("audit", hex)) => {
                     keys.audit.push(PublicKey::from_hex(hex).map_err(|_| wrong(at))?);
                 }
+                Some(("audit-retired", hex)) => {
+                    keys.retired.push(PublicKey::from_hex(hex).map_err(|_| wrong(at))?);
+                }
                 Some(("lease", hex)) => {
                     keys.lease.push(PublicKey::from_hex(hex).map_err(|_| wrong(at))?);
                 }
                 Some(_) | None => return Err(wrong(at)),
             }
         }
+        // A change of keys that was interrupted: the old one is still the present one.
+        let present: Vec<_> = keys.audit.iter().map(PublicKey::kid).collect();
+        keys.retired.retain(|key| !present.contains(&key.kid()));
         if keys.audit.is_empty() {
             Err("no audit key is among the public keys".into())
         } else {
@@ -223,6 +243,23 @@ pub(crate) mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(keys().finished(&bad, run_of(plan)).is_none(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_retired_key_proves_no_receipt_and_the_present_one_is_never_retired() {
+        let (present, hex) =
+            (SigningKey::<Audit>::from_seed(&[8; 32].into()).unwrap(), audit_key());
+        let hex = hex.public().hex();
+        let parse = |text: String| BrokerKeys::parse(text.as_bytes(), true).unwrap();
+        let keys = parse(format!("audit {}\naudit-retired {hex}\n", present.public().hex()));
+        let plan = PlanDigest([5; 32]);
+        let old = receipt(finished(plan, Outcome::Exited(0), b""));
+        assert!(keys.finished(&old, run_of(plan)).is_none());
+        assert!(keys.is_by_retired(&old));
+        assert_eq!(keys.of_trail().len(), 2);
+        let interrupted = parse(format!("audit {hex}\naudit-retired {hex}\n"));
+        assert!(interrupted.retired.is_empty());
+        assert!(interrupted.finished(&old, run_of(plan)).is_some());
     }
 
     #[test]
