@@ -1,5 +1,5 @@
-"""Executes something outside of every broker, as root can: account, environment and working directory
-are those of another execution.
+"""Executes something outside of every broker, as root can: account, environment and working
+directory are those of another execution.
 
     outside.py LIKE WORD...
 

@@ -42,7 +42,7 @@ def keys_of(path):
     with open(path, encoding="ascii") as file:
         for line in file:
             role, digits = line.split()
-            keys[role].append(bytes.fromhex(digits))
+            keys.setdefault(role, []).append(bytes.fromhex(digits))
     return keys
 
 

@@ -53,7 +53,11 @@ def compare(seen, recorded):
 def attributed(one, decided, broker):
     """Which decision an execution goes back to, or None."""
     same = [given for given in decided if given.action == one.action and given.at <= one.time]
-    burned = [given for given in decided if given.burned_at is not None and not given.runs]
+    burned = [
+        given
+        for given in decided
+        if given.burned_at is not None and given.burned_at <= one.time and not given.runs
+    ]
     # A lease was burned for exactly this.
     for given in burned:
         if given in same:
@@ -66,7 +70,7 @@ def attributed(one, decided, broker):
     # The broker itself ran it for a lease that was burned for something else.
     if one.ppid == broker:
         for given in burned:
-            if given.burned_at <= one.time < (given.finished_at or one.time) + 1:
+            if given.finished_at is None or one.time < given.finished_at + 1:
                 return given
     return None
 

@@ -1,4 +1,4 @@
-"""What was decided, from an exported trail and the leases; signatures and digests are checked first.
+"""What was decided: an exported trail and the leases, signatures and digests checked first.
 
 Read are the exact bytes of each line, `record` and `receipt`; what `olb audit export` says about
 them beside that is not believed.

@@ -1,4 +1,4 @@
-"""Writes down what the kernel sees executed, asking nothing of the broker and knowing none of its code.
+"""Writes down what the kernel sees executed. It asks nothing of the broker.
 
     witness.py BROKER PROGRAM
 
@@ -7,9 +7,9 @@ first execution of each process that the process BROKER starts, whatever it is, 
 of PROGRAM, whoever does it; for each one JSON line with what /proc says of it. Processes of BROKER
 that have ended, or are another program already, before /proc was read are noted too, as `gone`.
 
-Standard output: `ready`, or `unavailable` and the end where the kernel has no connector for us; then
-the lines; at the end of standard input those that are left, and `end`. Nothing may be missing: if the
-kernel had to drop announcements, this ends with an error.
+Standard output: `ready`, or `unavailable` and the end where the kernel has no connector for us;
+then the lines; at the end of standard input those that are left, and `end`. Nothing may be missing:
+if the kernel had to drop announcements, this ends with an error.
 """
 
 import collections
@@ -57,7 +57,8 @@ def announced(kernel):
             data = kernel.recv(4096)
         except BlockingIOError:
             return
-        kind, _cpu, at, *ids = struct.unpack_from("=IIQ4I", data.ljust(HEADERS + 32, b"\0"), HEADERS)
+        padded = data.ljust(HEADERS + 32, b"\0")
+        kind, _cpu, at, *ids = struct.unpack_from("=IIQ4I", padded, HEADERS)
         yield kind, at, *ids
 
 
@@ -89,6 +90,12 @@ def described(pid):
     }
 
 
+def since_boot():
+    """What to add to the kernel's time, which counts from boot; time lost between two looks at the
+    clocks makes it too small."""
+    return max(time.time_ns() - time.monotonic_ns() for _ in range(10))
+
+
 class Witness:
     """Whom to look at, and what to say of them."""
 
@@ -100,14 +107,12 @@ class Witness:
         self.started = set()
         # Announcements that were received and not looked at yet.
         self.waiting = collections.deque()
-        # The kernel's clock here is the one since boot.
-        self.since = time.time_ns() - time.monotonic_ns()
 
     def executed(self, pid, at):
         """Notes an execution, if it is one to note."""
         by_broker = pid in self.started
         self.started.discard(pid)
-        line = {"pid": pid, "time_ns": at + self.since}
+        line = {"pid": pid, "time_ns": at + since_boot()}
         try:
             line |= described(pid)
             noted = by_broker or line["executable"][1:] == self.program

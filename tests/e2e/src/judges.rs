@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 
 use serde_json::Value;
@@ -51,14 +52,21 @@ impl Judges {
     /// # Panics
     /// They cannot be installed: what is missing is said, and the test is not passed over.
     pub fn installed() -> Self {
+        static INSTALLED: OnceLock<Result<Judges, String>> = OnceLock::new();
+        let told = INSTALLED.get_or_init(Self::install);
+        told.clone().unwrap_or_else(|told| panic!("python-cwt and agentack are not there:\n{told}"))
+    }
+
+    fn install() -> Result<Self, String> {
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../judges");
         let test = std::env::current_exe().expect("the test's own path");
         let target = test.ancestors().nth(3).expect("target/PROFILE/deps");
         let dir = target.join("judges");
         let output = Command::new(scripts.join("install")).arg(&dir).output().expect("bash");
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "python-cwt and agentack cannot be installed:\n{told}");
-        Self { bin: dir.join("venv/bin"), scripts }
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        Ok(Self { bin: dir.join("venv/bin"), scripts })
     }
 
     /// One of our scripts in their Python, not started yet.

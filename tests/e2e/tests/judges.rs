@@ -4,7 +4,12 @@
 use std::fs;
 use std::path::Path;
 
-use olb_e2e_tests::{Approver, Evidence, Injection, Instance, Judges, Witness, wait_until};
+use olb_e2e_tests::{
+    Approver, Evidence, ExecSock, Injection, Instance, Judges, Witness, plan_for, wait_until,
+};
+use olb_exec_api::Reason;
+use olb_lease::{RawLease, armor};
+use olb_sys::clock::unix_secs;
 use serde_json::{Value, json};
 
 /// A broker, who asks and answers, and who looks on.
@@ -40,19 +45,39 @@ impl Court {
         .concat()
     }
 
-    /// Asks for the recorder with `words`, on account `user`, and has it approved; the lease.
-    fn approved(&mut self, by_hasty: bool, user: &str, words: &[&str]) -> (String, String) {
+    /// Asks for the recorder with `words`, on account `user`, and has it approved: id and lease.
+    fn approved(&mut self, user: &str, words: &[&str]) -> (String, String) {
         let command = self.command(words);
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
         let asked = [&["request", "--json", "-u", user, "--"], &command[..]].concat();
         let id = self.instance.olb(self.agent, &asked).expect(75).json();
         let id = id["request_id"].as_str().unwrap().to_owned();
-        let by = if by_hasty { &self.hasty } else { &self.alice };
-        self.instance.olb_as(by, &["approve", "--id", &id]).expect(0);
+        self.instance.olb_as(&self.alice, &["approve", "--id", &id]).expect(0);
         let granted = self.instance.olb(self.agent, &["status", &id, "--json"]).expect(0).json();
         let lease = granted["lease"].as_str().unwrap_or_else(|| panic!("{granted}")).to_owned();
         self.leases.push(lease.clone());
         (id, lease)
+    }
+
+    /// Has the recorder with `words` approved for a second, waits until that is over, and has the
+    /// root half refuse it. What an execution would have been like.
+    fn expired(&mut self, words: &[&str]) -> Value {
+        let sock = ExecSock::of(&self.instance);
+        let command = self.command(words);
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        let built = plan_for(&self.instance, &sock.info(), self.agent, &command);
+        let plan = built.encode().unwrap();
+        let lease = sock.approve(&self.hasty, &plan);
+        let claims = RawLease::parse(&lease).unwrap().unverified_claims().unwrap();
+        wait_until("the lease is over", || unix_secs() > claims.expires_at.into());
+        assert_eq!(sock.refused(&lease, &plan, self.agent), Reason::Expired);
+        self.leases.push(armor::encode(&lease));
+        let pair =
+            |(name, value): (&Vec<u8>, &Vec<u8>)| [name, &b"="[..], value, &b"\0"[..]].concat();
+        let environment: Vec<u8> = built.environment.iter().flat_map(pair).collect();
+        let directory = json!([self.instance.work()]);
+        let (uid, gid, groups) = (built.run_as.uid, built.run_as.gid, built.run_as.groups);
+        json!({ "uid": uid, "gid": gid, "groups": groups, "directory": directory, "environment": hex(&environment) })
     }
 
     fn exec(&self, user: &str, lease: &str, words: &[&str], code: i32) {
@@ -65,7 +90,7 @@ impl Court {
 
     /// Asks, has it approved, and runs it.
     fn ran(&mut self, user: &str, words: &[&str]) -> String {
-        let (_, lease) = self.approved(false, user, words);
+        let (_, lease) = self.approved(user, words);
         self.exec(user, &lease, words, 0);
         lease
     }
@@ -116,10 +141,10 @@ impl Court {
         self.ran("root", &odd);
         self.ran("daemon", &["as", "daemon"]);
         self.denied(&["remove", "all"]);
-        let (revoked, lease) = self.approved(false, "root", &["taken", "back"]);
+        let (revoked, lease) = self.approved("root", &["taken", "back"]);
         self.instance.olb_as(&self.alice, &["revoke", "--id", &revoked]).expect(0);
         self.exec("root", &lease, &["taken", "back"], 77);
-        self.approved(false, "root", &["never", "used"]);
+        self.approved("root", &["never", "used"]);
         self.evidence()
     }
 }
@@ -169,9 +194,6 @@ fn agentack_fails_a_planted_replay_swap_and_expiry_and_a_run_that_nobody_approve
     let swap = |what: &str, name: &str, value: Value| {
         let planted = edited(&evidence, 2, |line| line[name] = value.clone());
         court.finds(what, &planted, &["ACK003"]);
-        // The same, but not done by the broker: nobody's approval.
-        let planted = edited(&planted, 2, |line| line["ppid"] = 1.into());
-        court.finds(what, &planted, &["ACK001", "ACK009"]);
     };
     let line = &evidence.seen[2];
     let with = |name: &str, more: &str| json!(format!("{}{more}", line[name].as_str().unwrap()));
@@ -183,6 +205,11 @@ fn agentack_fails_a_planted_replay_swap_and_expiry_and_a_run_that_nobody_approve
     swap("another user", "uid", json!(1));
     swap("another group", "gid", json!(1));
     swap("one group more", "groups", json!([0, 1]));
+    let foreign = edited(&evidence, 2, |line| {
+        line["argv"] = with("argv", &hex(b"--force\0"));
+        line["ppid"] = 1.into();
+    });
+    court.finds("a run of somebody else's", &foreign, &["ACK001", "ACK009"]);
     let gone = json!({ "pid": line["pid"], "ppid": line["ppid"], "time_ns": line["time_ns"], "gone": true });
     court.finds("nobody knows what", &edited(&evidence, 2, |line| *line = gone), &["ACK003"]);
 
@@ -202,14 +229,11 @@ fn agentack_fails_a_planted_replay_swap_and_expiry_and_a_run_that_nobody_approve
 fn agentack_finds_what_really_ran_outside_of_the_broker() {
     let mut court = Court::open();
     let program = court.witness.program();
-    let (_, short) = court.approved(true, "root", &["within", "a second"]);
+    let in_time = court.expired(&["within", "a second"]);
     court.denied(&["remove", "all"]);
-    court.approved(false, "root", &["not", "yet"]);
+    court.approved("root", &["not", "yet"]);
     court.ran("root", &["restart", "nginx"]);
     court.ran("daemon", &["as", "daemon"]);
-    let inspect = || court.instance.olb(court.agent, &["lease", "inspect", &short]).json();
-    wait_until("the lease is over", || inspect()["stage"] == "expired");
-    court.exec("root", &short, &["within", "a second"], 75);
     let honest = court.evidence();
     court.finds("until here", &honest, &[]);
 
@@ -222,7 +246,7 @@ fn agentack_finds_what_really_ran_outside_of_the_broker() {
     };
     outside(&as_root, &["restart", "nginx"], &["ACK004"]);
     outside(&as_daemon, &["as", "daemon"], &["ACK004"]);
-    outside(&as_root, &["within", "a second"], &["ACK005"]);
+    outside(&in_time, &["within", "a second"], &["ACK005"]);
     outside(&as_root, &["remove", "all"], &["ACK002", "ACK006"]);
     // A lease that nobody presented is nobody's permission.
     outside(&as_root, &["not", "yet"], &["ACK001", "ACK009"]);
@@ -240,7 +264,7 @@ fn agentack_finds_a_command_that_ran_otherwise_than_its_own_broker_says() {
     for (call, words) in [("fchdir", ["elsewhere"]), ("setresuid", ["as root"])] {
         let mut court = Court::open();
         court.ran("daemon", &["honestly"]);
-        let (_, lease) = court.approved(false, "daemon", &words);
+        let (_, lease) = court.approved("daemon", &words);
         court.finds("until here", &court.evidence(), &[]);
         // The root half is told that the call succeeded, and believes it.
         let injection = Injection::pretend(court.instance.execd_pid(), call);
@@ -319,7 +343,7 @@ fn python_cwt_verifies_a_lease_and_reads_the_claims_that_inspect_shows() {
     let keys = fs::read_to_string(instance.runtime().join("keys.pub")).unwrap();
     let key = |role: &str| keys.lines().find_map(|line| line.strip_prefix(role)).unwrap();
     let (ours, audit) = (key("lease "), key("audit "));
-    let bytes = olb_lease::armor::decode(&lease).unwrap();
+    let bytes = armor::decode(&lease).unwrap();
     let good = "olbl/lease/v1";
     let mut cases = vec![
         case("as it is", &bytes, ours, good),

@@ -30,6 +30,7 @@ fn numbers(status: &str, name: &str) -> Vec<u32> {
     words.map(|word| word.parse().expect("a number")).collect()
 }
 
+#[allow(clippy::disallowed_methods, reason = "the broker's own clock is not to be believed")]
 fn main() {
     let status = fs::read_to_string("/proc/self/status").expect("one's own status");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
@@ -50,6 +51,6 @@ fn main() {
     let mut file = File::options().append(true).open(folder.join("executed")).expect("the file");
     file.write_all(format!("{line}\n").as_bytes()).expect("one more line");
     if let Ok(mut gate) = File::open(folder.join("gate")) {
-        gate.read(&mut [0]).expect("a byte or the end");
+        gate.read_exact(&mut [0]).ok();
     }
 }
