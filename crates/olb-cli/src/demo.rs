@@ -12,7 +12,7 @@ mod trail;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use olb_lease::Plan;
 use olb_review::{Facts, render};
 use olb_wire::{Request, RequestView, Response};
@@ -107,8 +107,14 @@ fn play(args: &DemoArgs, story: &Story, stage: &Stage<'_>) -> Result<Summary> {
         deny(story, stage, &id)?;
         (None, 5)
     };
-    story.step(last_step, "The audit trail is verified: its chain and its signed heads.")?;
-    let verified = stage.operator(story, &["audit", "verify"])?;
+    story.step(
+        last_step,
+        "The audit trail is verified: its chain, its signatures, and the heads of it in the root \
+         half's log, which is the journal where the broker is installed.",
+    )?;
+    let log = stage.instance().log_file("olb-execd");
+    let log = log.to_str().context("the log's path is not UTF-8")?;
+    let verified = stage.operator(story, &["audit", "verify", "--anchor", log])?;
     ensure!(verified.code == 0, "the audit trail does not verify");
     let executed = trail::executions(stage, &id)?;
     ensure!(executed == u64::from(exit_code.is_some()), "the trail tells of {executed} runs");

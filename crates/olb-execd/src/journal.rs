@@ -33,8 +33,10 @@ struct State {
 impl Journal {
     /// One line, always.
     pub fn note(&self, line: &str) {
-        // In one piece and on one line: a line is never mixed with another, nor does one hold two.
-        let line = format!("olb-execd: {}\n", line.replace(|sign: char| sign.is_control(), "?"));
+        // In one piece and on one line, whatever stands in a name: a line is never mixed with
+        // another, and holds no second one.
+        let odd = |sign: char| !sign.is_ascii_graphic() && sign != ' ';
+        let line = format!("olb-execd: {}\n", line.replace(odd, "?"));
         // Nothing can be told where standard error is gone; the work goes on.
         std::io::stderr().write_all(line.as_bytes()).ok();
     }

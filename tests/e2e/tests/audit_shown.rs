@@ -1,5 +1,7 @@
 //! What the audit trail, its log and a lease show, and to whom.
 
+use std::fs;
+
 use olb_e2e_tests::{Archive, Half, exported, text};
 use serde_json::{Value, json};
 
@@ -37,6 +39,10 @@ fn words_of_others_cannot_act_on_a_terminal_or_write_a_line_of_a_log() {
     let denied = denied.expect(75).json()["request_id"].as_str().unwrap().to_owned();
     instance.olb_as(alice, &["deny", "--id", &denied, "--reason", evil]).expect(0);
     instance.olb(archive.agent, &["request", "--", evil]).expect(127);
+    // Whoever can write here is root; a line break in a name is none in the log all the same.
+    let odd = instance.path("approvers.d").join(evil.replace('/', "") + ".conf");
+    fs::write(&odd, "no enrolment").unwrap();
+    archive.run("exit 0", 0);
     let log = archive.log();
     let told = [
         archive.operator(&["audit", "list"]).expect(0).stdout,
@@ -57,6 +63,7 @@ fn words_of_others_cannot_act_on_a_terminal_or_write_a_line_of_a_log() {
     }
     let listed: Vec<Value> =
         told[1].lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(told[6].contains("olb-execd: enrolment "), "{}", told[6]);
     let commands: Vec<_> = listed.iter().filter_map(|one| one["command"].as_str()).collect();
     assert!(
         commands.iter().any(|command| command.contains("\\x1b") || command.contains("\\u{1b}")),

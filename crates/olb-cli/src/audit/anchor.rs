@@ -14,8 +14,10 @@ use super::lines::lines;
 use super::verify::Unproved;
 use crate::trust::BrokerKeys;
 
-/// What an anchor's line begins with; before it there may be what a log puts before each line.
-const MARK: &str = "olb-execd: audit head ";
+/// What the root half's lines begin with; before it there may be what a log puts before each line.
+const NAME: &str = "olb-execd: ";
+/// What an anchor goes on with.
+const MARK: &str = "audit head ";
 
 /// Not looked up in `PATH`, so that nobody else's program is asked.
 const JOURNALCTL: &str = "/usr/bin/journalctl";
@@ -190,8 +192,14 @@ struct Garbled;
 fn anchor_in(line: &[u8]) -> Result<Option<Anchor>, Garbled> {
     // What is not UTF-8 is no digit either.
     let line = String::from_utf8_lossy(line);
-    match line.rfind(MARK) {
-        Some(at) => parse(line.get(at + MARK.len()..).unwrap_or_default()).ok_or(Garbled).map(Some),
+    let Some((_, mut message)) = line.split_once(NAME) else { return Ok(None) };
+    // Logs may name the program too. Behind that begins the message, and only there an anchor: what
+    // a message quotes is none.
+    while let Some(rest) = message.strip_prefix(NAME) {
+        message = rest;
+    }
+    match message.strip_prefix(MARK) {
+        Some(words) => parse(words).ok_or(Garbled).map(Some),
         None => Ok(None),
     }
 }

@@ -24,7 +24,8 @@ fn heads_are_found_among_other_lines_and_behind_what_a_log_puts_first() {
     let trail = trail();
     let [two, four] = [2, 4].map(|count| anchor_line(&trail, count));
     let text = format!(
-        "olb-execd: stopping\nNov 22 16:00:00 web-1 olb-execd[12]: {two}\n\n\u{0}\n{four}\n{two}\n"
+        "olb-execd: stopping\nNov 22 16:00:00 web-1 olb-execd[12]: {two}\n\n\u{0}\nNov 22 16:00:01 \
+         web-1 olb-execd: {four}\n{two}\n"
     );
     let anchors = of_text(&text).unwrap();
     assert_eq!(anchors.heads, [2, 4].map(|at| (at as u64, head_after(&trail, at))).into());
@@ -38,7 +39,7 @@ fn a_line_that_begins_as_a_head_and_does_not_go_on_as_one_is_not_passed_over() {
     let good = anchor_line(&trail(), 4);
     let (words, kid) = good.rsplit_once(" kid=").unwrap();
     for bad in [
-        MARK.to_owned(),
+        [NAME, MARK].concat(),
         good[..good.len() - 1].to_owned(),
         words.to_owned(),
         format!("{good} "),
@@ -58,6 +59,14 @@ fn a_line_that_begins_as_a_head_and_does_not_go_on_as_one_is_not_passed_over() {
         let (is_broken, text) = sentence(of_text(&format!("{good}\n{bad}\n")));
         assert!(!is_broken && text.starts_with("line 2 of the anchor in /"), "{bad}: {text}");
     }
+}
+
+#[test]
+fn what_a_line_quotes_is_no_head() {
+    let (two, nine) = (anchor_line(&trail(), 2), anchor_line(&trail(), 9));
+    let quoted =
+        format!("{two}\nolb-execd: enrolment {nine} is out\nolb-execd: x {nine}\naudit head x\n");
+    assert_eq!(of_text(&quoted).unwrap().upto(), Some(2));
 }
 
 // [T-9]
