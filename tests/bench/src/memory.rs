@@ -22,8 +22,13 @@ fn megabytes(kib: u64) -> f64 {
     (kib * 1024) as f64 / 1e6
 }
 
+/// Of the root half and of the front.
+fn halves(instance: &Instance) -> [u64; 2] {
+    [instance.execd_pid(), instance.brokerd_pid()].map(resident_kib)
+}
+
 fn both(instance: &Instance) -> u64 {
-    [instance.execd_pid(), instance.brokerd_pid()].map(resident_kib).iter().sum()
+    halves(instance).iter().sum()
 }
 
 /// Both halves together: of an instance that has answered one question, and of the measured one
@@ -35,16 +40,22 @@ pub fn resident(bed: &Bed, _: Size) -> Result<Part, String> {
     let fresh = {
         let instance = Instance::start();
         instance.olb(instance.requester(0), &["status"]).expect(0);
-        both(&instance)
+        halves(&instance)
     };
     crowd::present_many(bed)?;
-    let aim = Aim::at_most(20.0, 10.0);
-    let figure = |what: &str, kib| {
-        let row = format!("resident memory of both halves, {what}");
-        Figure::of(row, Unit::Megabytes, megabytes(kib)).aimed(aim)
-    };
     let after = format!("after {} leases at once", crowd::AT_ONCE);
-    Ok(vec![figure("fresh", fresh), figure(&after, both(&bed.instance))].into())
+    let mut figures = Vec::new();
+    for (when, halves) in [("fresh", fresh), (after.as_str(), self::halves(&bed.instance))] {
+        let figure = |whose: &str, kib| {
+            let row = format!("resident memory of {whose}, {when}");
+            Figure::of(row, Unit::Megabytes, megabytes(kib))
+        };
+        let [root, front] = halves;
+        figures.push(figure("both halves", root + front).aimed(Aim::at_most(20.0, 10.0)));
+        figures.push(figure("the root half", root));
+        figures.push(figure("the front", front));
+    }
+    Ok(figures.into())
 }
 
 /// By how much both halves grow, and how large the client gets, while a command writes all it can
