@@ -205,8 +205,13 @@ impl Front {
         let info = Rc::new(self.execd.info().await?);
         self.check_uid_map(&info)?;
         let known = self.known.replace(Some(Known { info: Rc::clone(&info), asked }));
+        let is_same_broker = known.as_ref().is_some_and(|one| one.info.audience == info.audience);
         if known.is_some_and(|known| !same_lists(&known.info, &info)) {
             self.lists.send_replace(());
+        }
+        if !is_same_broker {
+            let effects = self.lifecycle.borrow_mut().audience_is(self.now(), info.audience);
+            self.apply(effects)?;
         }
         let effects = self.lifecycle.borrow_mut().epoch_is(self.now(), info.epoch);
         self.apply(effects)?;

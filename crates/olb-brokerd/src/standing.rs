@@ -92,6 +92,9 @@ fn denied(request: &Request, retry_after_secs: Option<u64>) -> String {
 fn expired(request: &Request) -> String {
     let code = request.code;
     match request.reason.as_deref() {
+        Some(BROKER_RESTARTED) if request.decided_at.is_none() => {
+            format!("{code} was asked of the broker under a former key or name; ask again")
+        }
         Some(BROKER_RESTARTED) => {
             format!("the approval of {code} died when the broker's host restarted; ask again")
         }

@@ -154,6 +154,12 @@ fn expired(view: &RequestView) -> String {
             "the approval of {shown} expired unused ({why}); this is not a denial. Ask again."
         );
     }
+    if view.reason.as_deref() == Some("broker restarted") {
+        return format!(
+            "request {shown} was put to the broker under a former key or name; this is not a \
+             denial. Ask again."
+        );
+    }
     let waited = span(view.expires_at.saturating_sub(view.created_at));
     format!("request {shown} expired unanswered after {waited}; this is not a denial.")
 }
@@ -273,6 +279,10 @@ mod tests {
             "the approval of 7FK-3QX expired unused (broker restarted); this is not a denial. Ask \
              again."
         );
+        expired.decided_by = None;
+        let (exit_code, text) = of_state(&expired);
+        assert!(exit_code == 75 && text.ends_with("not a denial. Ask again."), "{text}");
+        assert!(text.contains("former key"), "{text}");
     }
 
     #[test]

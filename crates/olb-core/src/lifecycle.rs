@@ -9,7 +9,7 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use olb_lease::{Epoch, PlanDigest};
+use olb_lease::{Audience, Epoch, Plan, PlanDigest};
 
 use crate::code::{Code, Codes};
 use crate::cool_off::Denials;
@@ -225,6 +225,20 @@ impl Lifecycle {
     pub fn epoch_is(&mut self, now: u64, epoch: Epoch) -> Vec<Effect> {
         self.epoch = Some(epoch);
         self.tick(now)
+    }
+
+    /// The broker is this one: a request to one with another lease key or host name can never be
+    /// approved, and has to be asked anew. To be called when that may have changed.
+    pub fn audience_is(&mut self, now: u64, audience: Audience) -> Vec<Effect> {
+        let is_for_another = |entry: &&Entry| {
+            entry.is_idle()
+                && entry.request.state == State::Pending
+                && Plan::decode(&entry.request.plan).is_ok_and(|plan| plan.audience != audience)
+        };
+        let gone = self.entries.values().filter(is_for_another).map(|entry| entry.request.digest);
+        let gone: Vec<_> = gone.collect();
+        let end = |plan| self.end(now, plan, Change::Expire(BROKER_RESTARTED));
+        gone.into_iter().flat_map(end).collect()
     }
 
     /// Ends what is over at `now`, and forgets what no longer matters. To be called before a submit

@@ -13,7 +13,6 @@ use std::process::ExitCode;
 use olb_exec_api::Info;
 use olb_lease::{Approver, PublicKey, SigningKey};
 use olb_review::display::safe;
-use olb_sys::crash::crash_point;
 use olb_sys::file::write_new_private;
 use serde_json::{Map, Value};
 
@@ -144,7 +143,6 @@ impl Files {
                 fs::hard_link(&self.key, &self.old)
                     .and_then(|()| sync_folder_of(&self.old))
                     .map_err(|error| failed(&self.old, &error))?;
-                crash_point("renew-after-link");
             }
             // A link that an earlier attempt made before it was interrupted.
             (Some(_), Some(_)) if is_one_file(&self.key, &self.old) => {}

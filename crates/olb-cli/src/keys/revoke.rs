@@ -12,7 +12,6 @@ use std::process::ExitCode;
 use olb_lease::{Approver, Kid, PublicKey};
 use olb_review::display::{is_safe, safe};
 use olb_sys::clock::unix_secs;
-use olb_sys::crash::crash_point;
 use serde_json::{Value, json};
 
 use super::folder::Folder;
@@ -84,7 +83,6 @@ fn revoke(args: &KeysRevokeArgs) -> Result<Revoked, Failure> {
         let text = notes(&subject, &args.reason, unix_secs());
         replace(&file, text.as_bytes(), 0o644).map_err(|error| unusable(&file, &error))?;
     }
-    crash_point("revoke-after-file");
     // The key is out already: what is left of its enrolment only looks as if it were not.
     for file in &subject.files {
         fs::remove_file(file).map_err(|error| unusable(file, &error))?;

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use olb_exec_api::Info;
 use olb_lease::{Audit, LeaseIssuer, Role, SigningKey};
 use olb_review::display::safe;
-use olb_sys::crash::crash_point;
 use serde_json::{Value, json};
 
 use super::place::Place;
@@ -172,9 +171,7 @@ fn swap<R: Role>(
     };
     let (seed, new) = seed::fresh::<R>().map_err(|error| failed(path, &error))?;
     before(&old)?;
-    crash_point("rotate-before-rename");
     replace(path, &seed::to_hex(&seed), 0o400).map_err(|error| failed(path, &error))?;
-    crash_point("rotate-after-rename");
     Ok(Change { old, new: Public::of(&new) })
 }
 

@@ -1,6 +1,6 @@
 mod clock;
 
-use olb_lease::{Outcome, VerdictKind};
+use olb_lease::{Audience, Outcome, VerdictKind};
 
 use super::*;
 use crate::decision::{Decision, Finish, LedgerView};
@@ -291,6 +291,18 @@ fn a_new_epoch_voids_leases_but_leaves_pending_requests_approvable() {
     assert_eq!(bench.reason(&approved), Some(BROKER_RESTARTED));
     assert_eq!(bench.state(&pending), State::Pending);
     assert_eq!(bench.core.epoch_is(NOW, Epoch([2; 16])), []);
+}
+
+#[test]
+fn a_request_to_the_broker_under_another_key_or_name_is_over() {
+    let mut bench = Bench::new();
+    let pending = bench.pending(&["id"]);
+    assert_eq!(bench.core.audience_is(NOW, Audience([2; 32])), []);
+    assert_eq!(bench.state(&pending), State::Pending);
+    assert_ne!(bench.core.audience_is(NOW, Audience([3; 32])), []);
+    assert_eq!(bench.state(&pending), State::Expired);
+    assert_eq!(bench.reason(&pending), Some(BROKER_RESTARTED));
+    assert_eq!(bench.core.audience_is(NOW, Audience([3; 32])), []);
 }
 
 #[test]

@@ -1,0 +1,235 @@
+//! Another lease key and another audit key for a broker: what the old one signed counts as far as it
+//! has to and no further, and whatever is interrupted leaves exactly one key.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use olb_e2e_tests::{Half, Instance, Options, Ran, Recovery, lines};
+use olb_lease::{
+    Audit, ChainHead, Digest, EpochReason, Kid, PublicKey, RawReceipt, ReceiptClaims, Record,
+    RecordEvent, SigningKey,
+};
+use serde_json::Value;
+
+fn keys(instance: &Instance, words: &[&str]) -> Ran {
+    instance.olb(0, &[&["keys"], words].concat())
+}
+
+fn restart(at: &mut Recovery) {
+    at.instance.stop(Half::Root, "TERM");
+    at.revive(Half::Root);
+}
+
+/// Rotates while the root half runs, which then has to be started again.
+fn rotate(at: &mut Recovery, which: &str) {
+    let told = keys(&at.instance, &["rotate", which, "--json"]).expect(69);
+    assert_eq!(told.json()["error"], "not_in_force", "{told:?}");
+    assert!(told.stderr.contains("olb-execd --config "), "it says what to do: {told:?}");
+    restart(at);
+}
+
+fn exported(at: &Recovery, name: &str) -> PathBuf {
+    let export = at.instance.olb(at.alice.uid, &["audit", "export"]).expect(0);
+    let path = at.instance.path(name);
+    fs::write(&path, export.stdout).unwrap();
+    path
+}
+
+fn copied_keys(at: &Recovery, name: &str) -> PathBuf {
+    let path = at.instance.path(name);
+    fs::copy(at.instance.runtime().join("keys.pub"), &path).unwrap();
+    path
+}
+
+/// `olb audit verify` without any broker.
+fn verify(at: &Recovery, keys: &Path, trail: &Path) -> Ran {
+    let words = ["audit", "verify", "--no-anchor", "--keys"];
+    let paths = [keys, trail].map(|path| path.to_str().unwrap());
+    at.instance.olb(at.alice.uid, &[&words[..], &paths].concat())
+}
+
+fn audit_key(at: &Recovery) -> SigningKey<Audit> {
+    let text = fs::read_to_string(at.instance.state().join("audit.key")).unwrap();
+    SigningKey::from_seed(&Digest::from_hex(text.trim()).unwrap().0.into()).unwrap()
+}
+
+fn run_one(at: &mut Recovery) -> String {
+    let (command, file) = at.command();
+    let id = at.approved(&command);
+    at.exec(&id, &command).expect(0);
+    assert_eq!(lines(&file), 1);
+    id
+}
+
+#[test]
+fn another_lease_key_voids_what_the_old_one_signed() {
+    let mut at = Recovery::start();
+    let (command, file) = at.command();
+    let id = at.approved(&command);
+    let (pending, pending_file) = at.command();
+    let pending_id = at.ask(&pending);
+    let before = fs::read_to_string(at.instance.runtime().join("keys.pub")).unwrap();
+    rotate(&mut at, "lease");
+    let after = fs::read_to_string(at.instance.runtime().join("keys.pub")).unwrap();
+    assert_ne!(before, after);
+    assert_eq!(before.lines().next(), after.lines().next(), "the audit key is the same");
+    // Without the front's word: the lease is not this broker's any more.
+    let refused = at.exec(&id, &command).expect(77);
+    assert!(refused.stderr.contains("ask for the command again"), "{refused:?}");
+    at.olb(&["status"], &[]).expect(0);
+    at.both_sides_are_told(&id, &command);
+    let began = last_epoch(&at);
+    let kid = PublicKey::<olb_lease::LeaseIssuer>::from_hex(
+        after.lines().find_map(|line| line.strip_prefix("lease ")).unwrap(),
+    );
+    let want =
+        RecordEvent::EpochBegan { reason: EpochReason::NewKey, lease_kid: kid.unwrap().kid() };
+    assert_eq!(began, want);
+    // What was only asked for names the broker of before: it is over, and asked for again.
+    assert_eq!(at.status(&pending_id)["state"], "expired");
+    let told = at.exec(&pending_id, &pending).expect(75);
+    assert!(told.stderr.contains("under a former key"), "{told:?}");
+    assert_eq!((lines(&file), lines(&pending_file)), (0, 0));
+    let again = at.ask(&pending);
+    assert_ne!(again, pending_id);
+    at.ran_once(&again, &pending, &pending_file);
+
+    at.instance.stop(Half::Root, "TERM");
+    let told = keys(&at.instance, &["rotate", "lease", "--json"]).expect(0).json();
+    assert_eq!(told["in_force"], false);
+    at.revive(Half::Root);
+    let published = fs::read_to_string(at.instance.runtime().join("keys.pub")).unwrap();
+    assert!(published.contains(&format!("lease {}\n", told["key"].as_str().unwrap())));
+    at.olb(&["status"], &[]).expect(0);
+    run_one(&mut at);
+}
+
+/// The newest record of an epoch's beginning.
+fn last_epoch(at: &Recovery) -> RecordEvent {
+    let trail = fs::read_to_string(exported(at, "epochs")).unwrap();
+    let events = trail.lines().map(|line| record_of(line).event);
+    events.filter(|event| matches!(event, RecordEvent::EpochBegan { .. })).last().unwrap()
+}
+
+fn record_of(line: &str) -> Record {
+    let object: Value = serde_json::from_str(line).unwrap();
+    Record::decode(&unhex(object["record"].as_str().unwrap())).unwrap()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap();
+    text.as_bytes().chunks(2).map(byte).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+// [T-6] [T-7]
+#[test]
+fn another_audit_key_leaves_the_trail_whole_and_the_old_key_without_a_say() {
+    let mut at = Recovery::start();
+    let old_id = run_one(&mut at);
+    let (command, file) = at.command();
+    let id = at.approved(&command);
+    let (old_trail, old_keys) = (exported(&at, "old"), copied_keys(&at, "old.pub"));
+    let old = audit_key(&at);
+    for _ in 0..2 {
+        rotate(&mut at, "audit");
+    }
+    let published = fs::read_to_string(at.instance.runtime().join("keys.pub")).unwrap();
+    let retired = published.lines().filter(|line| line.starts_with("audit-retired ")).count();
+    assert_eq!(retired, 2, "{published}");
+    // Leases live on; their runs are signed for by the new key.
+    at.exec(&id, &command).expect(0);
+    assert_eq!(lines(&file), 1);
+    at.instance.olb(at.alice.uid, &["audit", "verify"]).expect(0);
+    let (trail, keys) = (exported(&at, "new"), copied_keys(&at, "new.pub"));
+    verify(&at, &keys, &trail).expect(0);
+    verify(&at, &old_keys, &old_trail).expect(0);
+    let unproved = verify(&at, &keys, &old_trail).expect(2);
+    assert!(unproved.stderr.contains("was replaced since"), "{unproved:?}");
+    verify(&at, &old_keys, &trail).expect(2);
+
+    let forged = at.instance.path("forged");
+    fs::write(&forged, go_on_with(&old_trail, &old)).unwrap();
+    verify(&at, &old_keys, &forged).expect(0);
+    verify(&at, &keys, &forged).expect(2);
+    fs::write(&forged, go_on_with(&trail, &old)).unwrap();
+    let broken = verify(&at, &keys, &forged).expect(1);
+    assert!(broken.stderr.contains("signed with another key"), "{broken:?}");
+
+    // Alone, without the trail around it, what the old key signed proves nothing any more.
+    let told = at.olb(&["result", &old_id], &[]).expect(70);
+    assert!(told.stderr.contains("was replaced since"), "{told:?}");
+}
+
+/// A trail with one more outcome, signed by whoever holds `key`.
+fn go_on_with(trail: &Path, key: &SigningKey<Audit>) -> String {
+    let mut text = fs::read_to_string(trail).unwrap();
+    let mut head = ChainHead([0; 32]);
+    let mut sequence = 1;
+    let mut last = None;
+    for line in text.lines() {
+        let object: Value = serde_json::from_str(line).unwrap();
+        head = olb_lease::chain(head, &unhex(object["record"].as_str().unwrap()));
+        sequence += 1;
+        let record = record_of(line);
+        if matches!(record.event, RecordEvent::Finished { .. }) {
+            last = Some(record);
+        }
+    }
+    let record = last.expect("an outcome").encode();
+    let claims = ReceiptClaims { sequence, previous: head, record: record.clone() };
+    let receipt = claims.sign(key);
+    assert!(RawReceipt::parse(&receipt).is_ok());
+    let (record, receipt) = (hex(&record), hex(&receipt));
+    let line = serde_json::json!({ "sequence": sequence, "record": record, "receipt": receipt });
+    text.extend([&line.to_string(), "\n"]);
+    text
+}
+
+#[test]
+fn a_rotation_that_is_killed_at_any_of_its_calls_leaves_one_key_and_forgets_none() {
+    let instance = Instance::with(Options { without_front: true, ..Options::default() });
+    let mut at = Recovery::of(instance);
+    at.instance.stop(Half::Root, "TERM");
+    let olb = at.instance.path("bin/olb");
+    let mut present = audit_key(&at).public().hex();
+    let mut kids: Vec<Kid> = Vec::new();
+    let mut killed = 0;
+    for call in 1.. {
+        let inject = format!(
+            "inject=?rename,?renameat,?renameat2,fsync,openat,write,?fchmod,\
+             ?chmod,?unlink,?unlinkat:signal=KILL:when={call}"
+        );
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", &inject]).arg(&olb);
+        command.args(["keys", "rotate", "audit"]);
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("OLB_RUNTIME_DIR", at.instance.runtime());
+        let ended = command.output().expect("strace");
+        let key = audit_key(&at).public().clone();
+        if key.hex() != present {
+            let retired = fs::read_to_string(at.instance.state().join("audit.retired")).unwrap();
+            assert!(retired.contains(&format!("audit-retired {present}\n")), "{call}: {retired}");
+            present = key.hex();
+            kids.push(key.kid());
+        }
+        if ended.status.success() {
+            break;
+        }
+        killed += 1;
+        assert!(call < 500, "it never gets to its end: {ended:?}");
+    }
+    assert!(killed > 5, "it was hardly interrupted");
+    at.revive(Half::Root);
+    assert_eq!(hex(&at.sock.info().audit_key), present);
+    let retired = fs::read_to_string(at.instance.state().join("audit.retired")).unwrap();
+    let mut once: Vec<&str> = retired.lines().collect();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), retired.lines().count(), "each old key is there once");
+    assert!(kids.len() <= once.len());
+}
