@@ -144,9 +144,9 @@ pub struct Surroundings {
     pub chdir: Option<Vec<u8>>,
     /// `-T`, in seconds, 1 to 86,400.
     pub timeout_secs: Option<u32>,
-    /// `-E`: all of the caller's variables that may be kept.
+    /// `-E`: all of the caller's variables that may be kept; assignments win over them.
     pub preserve_all: bool,
-    /// `--preserve-env=`: these of the caller's variables.
+    /// `--preserve-env=`: these of the caller's variables; none that is assigned.
     pub preserve: BTreeSet<String>,
     /// `NAME=value` words in their order, no name twice.
     pub assignments: Vec<Assignment>,

@@ -2,6 +2,8 @@
 
 mod getopt;
 
+use std::collections::BTreeSet;
+
 use olb_core::sudo::{BYTES_MAX, Invocation, Listing, Probe, Refusal, Run, WORDS_MAX, parse};
 use olb_review::display::is_safe;
 
@@ -52,6 +54,12 @@ fn accepted(words: &[&[u8]], invocation: &Invocation) {
         let expected: Vec<&[u8]> =
             head.iter().map(Vec::as_slice).chain([*name]).chain(LURES).collect();
         assert_eq!(lured.to_words(), expected, "arguments were read");
+    }
+    if let Invocation::Run(Run { surroundings, .. }) = invocation {
+        let assigned = surroundings.assignments.iter().map(|one| &one.name);
+        let mut once = BTreeSet::new();
+        let twice = assigned.chain(&surroundings.preserve).find(|name| !once.insert(*name));
+        assert_eq!(twice, None, "a variable has two values");
     }
     if let Some(why) = invocation.unsupported() {
         sentence(&why.to_string());

@@ -133,14 +133,19 @@ impl Draft {
         Ok(())
     }
 
-    /// sudo takes the last of two equal names. A human would have to know that.
+    /// sudo takes the last of two equal names, and `--preserve-env=` gives one too. A human would have
+    /// to know that.
     pub(super) fn assign(&mut self, word: &[u8]) -> Result<(), Refusal> {
         let one = Assignment::read(word)?;
-        if self.surroundings.assignments.iter().any(|other| other.name == one.name) {
+        if self.is_assigned(&one.name) || self.surroundings.preserve.contains(&one.name) {
             return Err(Refusal::Twice { name: one.name });
         }
         self.surroundings.assignments.push(one);
         Ok(())
+    }
+
+    fn is_assigned(&self, name: &str) -> bool {
+        self.surroundings.assignments.iter().any(|one| one.name == name)
     }
 
     fn accept(&mut self, accepted: Accepted) {
@@ -166,7 +171,11 @@ impl Draft {
     fn preserve(&mut self, list: &[u8]) -> Result<(), Refusal> {
         for name in list.split(|byte| *byte == b',') {
             let refusal = || Refusal::NotAName { name: Shown::of(name) };
-            self.surroundings.preserve.insert(variable(name).ok_or_else(refusal)?);
+            let name = variable(name).ok_or_else(refusal)?;
+            if self.is_assigned(&name) {
+                return Err(Refusal::Twice { name });
+            }
+            self.surroundings.preserve.insert(name);
         }
         Ok(())
     }

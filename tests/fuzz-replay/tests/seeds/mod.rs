@@ -243,6 +243,7 @@ fn command_lines() -> Vec<Seed> {
         ("short_names", "--us root --se --pro= --no-u --close=03 true"),
         ("variables", "DEBIAN_FRONTEND=noninteractive -E TZ=UTC apt-get install -y curl"),
         ("preserve", "--preserve-env=HTTP_PROXY,no_proxy --preserve-env=TZ env"),
+        ("twice", "X=1 --preserve-env=X env"),
         ("time", "-T 1h30m -D/var/tmp -C3 make install"),
         ("password", "-S -p %u -k tee /etc/motd"),
         ("probe", "-n true"),
