@@ -181,6 +181,8 @@ impl Recovery {
         let told = self.exec(id, command).expect(75);
         let sentences = ["the broker was restarted", "broker restarted"];
         assert!(sentences.iter().any(|known| told.stderr.contains(known)), "{told:?}");
+        // The root half tells the client and the front at the same time.
+        wait_until("the front knows", || self.status(id)["state"] == EXPIRED);
         let shown = self.instance.olb_as_operator(&self.alice, &["show", id, "--json"]);
         for seen in [self.status(id), shown.expect(0).json()] {
             assert_eq!((&seen["state"], &seen["reason"]), (&EXPIRED.into(), &RESTARTED.into()));
