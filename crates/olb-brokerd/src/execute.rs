@@ -78,7 +78,7 @@ impl HandedOver {
 
 async fn follow_run(operation: Operation, run: &Run) -> Result<(), Refuse> {
     if let Err(error) = run.burned().await {
-        operation.failed(&error);
+        operation.not_burned(&error);
         return Err(error.into());
     }
     crash_point("front-burned-before-store");

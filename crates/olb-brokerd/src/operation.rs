@@ -89,6 +89,19 @@ impl Operation {
         }
     }
 
+    /// The root half did not burn the lease.
+    pub(crate) fn not_burned(mut self, error: &ExecdError) {
+        match error {
+            ExecdError::Refused(refusal) if refusal.reason == Reason::NotEnrolled => {
+                self.ended = true;
+                let now = self.front.now();
+                let effects = self.front.lifecycle.borrow_mut().approver_is_out(now, self.plan);
+                self.carry_out(effects);
+            }
+            error => self.failed(error),
+        }
+    }
+
     /// Whether the front still believes that the request can be decided or run.
     fn is_undecided(&self) -> bool {
         let lifecycle = self.front.lifecycle.borrow();

@@ -1,6 +1,6 @@
 //! Where a request stands, as a sentence and a reason for whoever wants to run it.
 
-use olb_core::{BROKER_RESTARTED, LEASE_UNUSED, Request, State};
+use olb_core::{APPROVER_OUT, BROKER_RESTARTED, LEASE_UNUSED, Request, State};
 use olb_exec_api::Reason;
 use olb_lease::{Outcome, Plan};
 use olb_review::display::safe;
@@ -97,6 +97,9 @@ fn expired(request: &Request) -> String {
         }
         Some(BROKER_RESTARTED) => {
             format!("the approval of {code} died when the broker's host restarted; ask again")
+        }
+        Some(APPROVER_OUT) => {
+            format!("the approval of {code} died with its approver's key; ask again")
         }
         Some(LEASE_UNUSED) => format!("the lease of {code} was not used in time; ask again"),
         Some(_) | None => {

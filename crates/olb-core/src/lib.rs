@@ -47,6 +47,6 @@ pub use lifecycle::{Admission, Effect, Lifecycle, Memory, Submitted, SubmittedAs
 pub use limits::Limits;
 pub use matching::{CoolOffKey, MatchKey};
 pub use reject::Reject;
-pub use request::{BROKER_RESTARTED, LEASE_UNUSED, Request, UNANSWERED};
+pub use request::{APPROVER_OUT, BROKER_RESTARTED, LEASE_UNUSED, Request, UNANSWERED};
 pub use selector::{Selector, SelectorError};
 pub use state::{Event, State, Step, next, transition_graph, transition_table};

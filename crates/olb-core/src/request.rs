@@ -15,6 +15,8 @@ pub const UNANSWERED: &str = "expired unanswered";
 pub const LEASE_UNUSED: &str = "lease expired unused";
 /// Reason of an expired request whose lease died with its epoch.
 pub const BROKER_RESTARTED: &str = "broker restarted";
+/// Reason of an expired request whose lease died with its approver's key.
+pub const APPROVER_OUT: &str = "the approver's key counts no longer";
 
 /// One request. Times are seconds since the Unix epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]

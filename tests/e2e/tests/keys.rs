@@ -10,7 +10,7 @@ use std::thread;
 
 use olb_e2e_tests::{
     ExecSock, Half, Instance, Options, Ran, Recovery, Reply, Trail, append, lines, plan_for,
-    refusal_of,
+    refusal_of, wait_until,
 };
 use olb_exec_api::{ClientFrame, Op, Query, Reason, RecordPage};
 use olb_lease::{Kid, Record, RecordEvent};
@@ -44,11 +44,15 @@ fn ends_of(sock: &ExecSock, kid: Kid) -> usize {
     events(sock).iter().filter(|event| **event == RecordEvent::KeyEnded { kid }).count()
 }
 
-/// What a lease of a revoked key comes to: a refusal that says why, and nothing runs.
+/// What a lease of a revoked key comes to: a refusal that says why, nothing runs, and who asks again
+/// has a new request.
 fn is_dead(at: &Recovery, id: &str, command: &[String; 3], file: &Path) {
     let refused = at.exec(id, command).expect(77);
     assert!(refused.stderr.contains("was revoked"), "{refused:?}");
     assert!(refused.stderr.contains("ask again"), "{refused:?}");
+    wait_until("the front knows", || at.status(id)["state"] == "expired");
+    at.exec(id, command).expect(75);
+    assert_ne!(at.ask(command), id);
     assert_eq!(lines(file), 0);
 }
 
@@ -95,8 +99,16 @@ fn a_revoked_key_comes_back_neither_by_enrolment_nor_by_removing_the_file() {
     let mut at = Recovery::start();
     let (kid, hex) = (at.alice.key().public().kid(), at.alice.key().public().hex());
     let enrolment = fs::read_to_string(at.instance.enrolment("approver-0")).unwrap();
-    let (command, file) = at.command();
-    let id = at.approved(&command);
+    let mut approved: Vec<_> = (0..3)
+        .map(|_| {
+            let (command, file) = at.command();
+            (at.approved(&command), command, file)
+        })
+        .collect();
+    let mut next_is_dead = |at: &Recovery| {
+        let (id, command, file) = approved.pop().unwrap();
+        is_dead(at, &id, &command, &file);
+    };
     keys(&at.instance, &["revoke", "approver-0"]).expect(0);
     let words = ["enroll", "--user", "root", "--name", "again", "--key", &hex];
     let refused = keys(&at.instance, &words).expect(77);
@@ -107,11 +119,11 @@ fn a_revoked_key_comes_back_neither_by_enrolment_nor_by_removing_the_file() {
     let pending = at.ask(&other);
     fs::write(at.instance.enrolment("approver-0"), &enrolment).unwrap();
     at.decide(&["approve", "--id", &pending]).expect(77);
-    is_dead(&at, &id, &command, &file);
+    next_is_dead(&at);
     fs::remove_file(revoked_file(&at.instance, kid)).unwrap();
     for _ in 0..2 {
         at.decide(&["approve", "--id", &pending]).expect(77);
-        is_dead(&at, &id, &command, &file);
+        next_is_dead(&at);
         at.instance.stop(Half::Root, "TERM");
         at.revive(Half::Root);
     }
@@ -203,6 +215,9 @@ fn everybody_sees_the_public_keys_and_root_also_what_is_out() {
             assert!(public.contains(&format!("{name} {key}\n")), "{list}");
         }
     }
+    assert!(lists[0]["broker"]["lease"]["since"].is_string(), "{}", lists[0]);
+    assert!(lists[1]["broker"]["lease"]["since"].is_null(), "{}", lists[1]);
+    assert!(lists.iter().all(|list| list["broker"]["running"] == true));
     let out = |list: &Value| list["out"].as_array().unwrap().clone();
     let states: Vec<_> = out(&lists[0])
         .iter()
@@ -267,6 +282,7 @@ fn while_fifty_present_leases_a_revocation_lets_none_begin_after_it() {
         presented.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
     });
     let after = lines(&file);
+    println!("{after} of {LEASES} began before the revocation");
     for ((lease, plan), ran) in approved.iter().zip(&ran) {
         let again = sock.execute(lease, plan, agent);
         let reason = if *ran { Reason::AlreadyBurned } else { Reason::NotEnrolled };
@@ -313,7 +329,8 @@ fn a_person_gets_another_key_without_a_moment_in_which_none_counts() {
     unused.expect(0);
     let words = ["enroll", "--replaces", &old.kid().hex(), "--key", &new];
     keys(&at.instance, &words).expect(0);
-    at.exec(&id, &command).expect(77);
+    let refused = at.exec(&id, &command).expect(77);
+    assert!(refused.stderr.contains("is not enrolled"), "{refused:?}");
     assert_eq!(lines(&file), 0, "the old key's lease ended with its enrolment");
     approve(&mut at, key).0.expect(77);
     approve(&mut at, &format!("{key}.new")).0.expect(0);

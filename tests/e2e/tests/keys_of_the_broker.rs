@@ -223,6 +223,7 @@ fn a_rotation_that_is_killed_at_any_of_its_calls_leaves_one_key_and_forgets_none
         killed += 1;
         assert!(call < 500, "it never gets to its end: {ended:?}");
     }
+    println!("killed at {killed} calls, {} keys made", kids.len());
     assert!(killed > 5, "it was hardly interrupted");
     at.revive(Half::Root);
     assert_eq!(hex(&at.sock.info().audit_key), present);

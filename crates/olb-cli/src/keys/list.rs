@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::folder::{EnrolmentFile, Folder, Revocation, Standing};
 use super::place::Place;
+use super::root_half::RootHalf;
 use crate::args::KeysListArgs;
 use crate::client::{Runtime, Socket};
 use crate::failure::Failure;
@@ -68,6 +69,9 @@ struct Listing {
     info: Option<Info>,
     /// When the epoch began, in seconds since the Unix epoch, where the caller may read that.
     epoch_since: Option<u64>,
+    /// When the broker's keys were made, likewise.
+    lease_since: Option<u64>,
+    audit_since: Option<u64>,
     keys: Option<BrokerKeys>,
 }
 
@@ -85,11 +89,17 @@ impl Listing {
             },
         };
         let place = Place::find(None).ok();
-        let folder = place.and_then(|place| Folder::read(&place.approvers_dir, place.owner).ok());
-        if let (Some(refused), None) = (silent, &folder) {
+        // Root is served by the root half itself, also where root may neither ask nor decide.
+        let asked = || RootHalf::of(&place.as_ref()?.runtime_dir).info().ok()?;
+        let info = info.or_else(asked);
+        let read = |place: &Place| Folder::read(&place.approvers_dir, place.owner).ok();
+        let folder = place.as_ref().and_then(read);
+        if let (Some(refused), None, None) = (silent, &folder, &info) {
             return Err(refused);
         }
-        let mut listing = Self { info, epoch_since, ..Self::default() };
+        let made = |name: &str| modified(&place.as_ref()?.state_dir.join(name));
+        let (lease_since, audit_since) = (made("lease.key"), made("audit.key"));
+        let mut listing = Self { info, epoch_since, lease_since, audit_since, ..Self::default() };
         listing.keys = BrokerKeys::of(&runtime).ok();
         listing.fill(folder.unwrap_or_default(), unix_secs());
         Ok(listing)
@@ -179,6 +189,12 @@ fn revoked(kid: Kid, revocation: &Revocation) -> Out {
     }
 }
 
+/// When a file was written, for those who may look.
+fn modified(path: &Path) -> Option<u64> {
+    let at = path.symlink_metadata().ok()?.modified().ok()?;
+    at.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
+}
+
 /// When `epoch` began, for those who may read the trail. Every record names its epoch, and epochs
 /// follow one another, so the first of this one is found by halving.
 fn since(runtime: &Runtime, epoch: Epoch, last: u64) -> Option<u64> {
@@ -216,7 +232,7 @@ impl Listing {
             })
         });
         let info = self.info.as_ref();
-        let pair = |kid: String, hex: String| json!({ "kid": kid, "key": hex });
+        let pair = |kid: String, hex: String, since: Option<u64>| json!({ "kid": kid, "key": hex, "since": since.map(time) });
         let trusted = self.keys.as_ref();
         let lease = trusted.and_then(|keys| keys.lease.first());
         let audit = trusted.and_then(|keys| keys.audit.first());
@@ -229,10 +245,13 @@ impl Listing {
                 "host": info.map(|info| info.host.as_str()),
                 "epoch": info.map(|info| info.epoch.hex()),
                 "epoch_since": self.epoch_since.map(time),
-                "lease": lease.map(|key| pair(key.kid().hex(), key.hex())),
-                "audit": audit.map(|key| pair(key.kid().hex(), key.hex())),
+                "lease": lease.map(|key| pair(key.kid().hex(), key.hex(), self.lease_since)),
+                "audit": audit.map(|key| pair(key.kid().hex(), key.hex(), self.audit_since)),
                 "audit_retired":
-                    retired.iter().map(|key| pair(key.kid().hex(), key.hex())).collect::<Vec<_>>(),
+                    retired
+                    .iter()
+                    .map(|key| json!({ "kid": key.kid().hex(), "key": key.hex() }))
+                    .collect::<Vec<_>>(),
             },
         })
     }
@@ -253,12 +272,18 @@ impl Listing {
             lines.push(row(one.name.as_deref().unwrap_or("-"), one.uid, one.kid, &state));
         }
         lines.push(String::new());
+        let signs = |what: &str, since: Option<u64>| {
+            let since = since.map(|at| format!(" since {}", time(at))).unwrap_or_default();
+            format!("signs {what}{since}")
+        };
         if let Some(keys) = &self.keys {
             for key in &keys.lease {
-                lines.push(row("lease key", None, Some(key.kid()), "signs leases"));
+                let state = signs("leases", self.lease_since);
+                lines.push(row("lease key", None, Some(key.kid()), &state));
             }
             for key in &keys.audit {
-                lines.push(row("audit key", None, Some(key.kid()), "signs the trail"));
+                let state = signs("the trail", self.audit_since);
+                lines.push(row("audit key", None, Some(key.kid()), &state));
             }
             for key in &keys.retired {
                 let state = "retired: verifies what it signed, and nothing else";

@@ -7,7 +7,7 @@ use olb_lease::{PlanDigest, VerdictKind};
 use super::{Agreement, Effect, Lifecycle, Viewer};
 use crate::decision::{Change, Decision, Finish, LedgerView, verdict_event};
 use crate::reject::Reject;
-use crate::request::{BROKER_RESTARTED, LEASE_UNUSED, Request};
+use crate::request::{APPROVER_OUT, BROKER_RESTARTED, LEASE_UNUSED, Request};
 use crate::selector::Selector;
 use crate::state::{State, Step, next};
 
@@ -117,6 +117,19 @@ impl Lifecycle {
         if let Some(entry) = self.entries.get_mut(&plan) {
             entry.disturb();
             entry.under_way = entry.under_way.saturating_sub(1);
+        }
+    }
+
+    /// The root half does not take the lease, because the key of its approver counts no longer. Ends
+    /// the operation, and the request where nothing else is under way: asked for again, it is a new
+    /// one.
+    pub fn approver_is_out(&mut self, now: u64, plan: PlanDigest) -> Vec<Effect> {
+        self.refused(plan);
+        match self.entries.get(&plan) {
+            Some(entry) if entry.is_idle() && entry.request.state == State::Approved => {
+                self.end(now, plan, Change::Expire(APPROVER_OUT))
+            }
+            Some(_) | None => Vec::new(),
         }
     }
 

@@ -4,7 +4,7 @@ use olb_lease::{Audience, Outcome, VerdictKind};
 
 use super::*;
 use crate::decision::{Decision, Finish, LedgerView};
-use crate::request::Request;
+use crate::request::{APPROVER_OUT, Request};
 use crate::sample::{self, EPOCH};
 
 const AGENT: u32 = 1001;
@@ -303,6 +303,22 @@ fn a_request_to_the_broker_under_another_key_or_name_is_over() {
     assert_eq!(bench.state(&pending), State::Expired);
     assert_eq!(bench.reason(&pending), Some(BROKER_RESTARTED));
     assert_eq!(bench.core.audience_is(NOW, Audience([3; 32])), []);
+}
+
+#[test]
+fn a_lease_that_died_with_its_approvers_key_makes_room_for_a_new_request() {
+    let mut bench = Bench::new();
+    let approved = bench.approved(NGINX);
+    for _ in 0..2 {
+        bench.core.begin_execute(NOW, approved.digest, AGENT).unwrap();
+    }
+    assert_eq!(bench.core.approver_is_out(NOW, approved.digest), [], "another one is under way");
+    assert_ne!(bench.core.approver_is_out(NOW, approved.digest), []);
+    assert_eq!(bench.state(&approved), State::Expired);
+    assert_eq!(bench.reason(&approved), Some(APPROVER_OUT));
+    assert_ne!(bench.pending(NGINX).digest, approved.digest);
+    let pending = bench.pending(&["id"]);
+    assert_eq!(bench.core.approver_is_out(NOW, pending.digest), [], "nothing was approved");
 }
 
 #[test]
