@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use olb_e2e_tests::{Approver, Instance, Options};
 
@@ -36,6 +37,7 @@ pub struct Bed {
     /// The instance that is measured.
     pub instance: Instance,
     approver: Approver,
+    words: AtomicUsize,
     other: Option<(Instance, Approver)>,
 }
 
@@ -66,12 +68,18 @@ impl Bed {
         let uid = instance.requester(0);
         let sudo = Sudo::for_uid(uid)?;
         let floors = FLOORS.map(|(row, record)| Floor::start(&instance, &program, row, record));
-        Ok(Self { floors: floors.into(), sudo, instance, approver, other })
+        let words = AtomicUsize::new(0);
+        Ok(Self { floors: floors.into(), sudo, instance, approver, words, other })
     }
 
     /// The approver of the instance that is measured.
     pub fn approver(&self) -> &Approver {
         &self.approver
+    }
+
+    /// A word that no command of this run had yet: with it a request is a new one.
+    pub fn fresh_word(&self) -> String {
+        self.words.fetch_add(1, Ordering::Relaxed).to_string()
     }
 
     /// The unprivileged user.

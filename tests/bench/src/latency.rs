@@ -28,7 +28,7 @@ const SUDO: &str = "sudo -n";
 /// # Errors
 /// A command did not end as it has to.
 pub fn measure(bed: &Bed, size: Size) -> Result<Part, String> {
-    let times = in_turn(bed, size.rounds, |at| round(bed, at))?;
+    let times = in_turn(bed, size.rounds, || round(bed))?;
     let figure = |row: &str, base: &str, what: &str, aim| {
         let (values, bases) = (times.get(row)?, times.get(base)?);
         let name = format!("{what}, against {base}");
@@ -49,9 +49,9 @@ pub fn measure(bed: &Bed, size: Size) -> Result<Part, String> {
 pub fn in_turn(
     bed: &Bed,
     rounds: usize,
-    mut round: impl FnMut(usize) -> Vec<Step>,
+    mut round: impl FnMut() -> Vec<Step>,
 ) -> Result<Times, String> {
-    let mut all: Vec<Vec<Step>> = (0..rounds + WARM_UP).map(&mut round).collect();
+    let mut all: Vec<Vec<Step>> = (0..rounds + WARM_UP).map(|_| round()).collect();
     let mut random = rand::rand_core::UnwrapErr(rand::rngs::SysRng);
     for round in &mut all {
         round.shuffle(&mut random);
@@ -64,8 +64,8 @@ pub fn in_turn(
     Ok(times)
 }
 
-fn round(bed: &Bed, at: usize) -> Vec<Step> {
-    let number = at.to_string();
+fn round(bed: &Bed) -> Vec<Step> {
+    let number = bed.fresh_word();
     let no_op = [NO_OP, "round", &number];
     let here =
         |row: &str, words: &[&str]| step(&bed.instance, row, &[words, no_op.as_slice()].concat());

@@ -36,11 +36,11 @@ pub fn measure(bed: &Bed, size: Size) -> Result<Part, String> {
     let mut desk = Desk::open(bed);
     let mut echo = Echo::start();
     let mut times: [Vec<f64>; ROWS.len()] = Default::default();
-    for number in 0..size.rounds {
+    for _ in 0..size.rounds {
         let [whole, message, wire, bare, floor] = &mut times;
-        whole.push(desk.approve_to_waiter(number)?);
-        message.push(desk.message_to_waiter(number)?);
-        wire.push(desk.message_to_socket(number)?);
+        whole.push(desk.approve_to_waiter()?);
+        message.push(desk.message_to_waiter()?);
+        wire.push(desk.message_to_socket()?);
         bare.push(echo.round_trip());
         floor.push(floor_and_burn(bed)?);
     }
@@ -74,9 +74,9 @@ impl<'a> Desk<'a> {
         Self { bed, agent, desk, epoch: ExecSock::of(&bed.instance).info().epoch }
     }
 
-    /// A pending request.
-    fn asked(&mut self, tag: &str, number: usize) -> RequestView {
-        let argv = ["true", tag, &number.to_string()];
+    /// A pending request for a command with this word.
+    fn asked(&mut self, word: &str) -> RequestView {
+        let argv = ["true", "reply", word];
         view(self.agent.submit(submit_of(&self.bed.instance, &argv)))
     }
 
@@ -86,10 +86,11 @@ impl<'a> Desk<'a> {
         message(&Request::Decide { verdict: ByteBuf::from(verdict) })
     }
 
-    fn approve_to_waiter(&mut self, number: usize) -> Result<f64, String> {
-        let asked = self.asked("approve", number);
+    fn approve_to_waiter(&mut self) -> Result<f64, String> {
+        let word = self.bed.fresh_word();
+        let asked = self.asked(&word);
         let instance = &self.bed.instance;
-        let mut waiter = Waiter::start(self.bed, "approve", number)?;
+        let mut waiter = Waiter::start(self.bed, &word)?;
         let approver = self.bed.approver();
         let key = text(&instance.key_file(&approver.name));
         let words = ["approve", "--key", &key, "--id", &asked.request_id];
@@ -102,9 +103,10 @@ impl<'a> Desk<'a> {
         if approved.status.success() { Ok(time) } else { Err(format!("olb approve: {approved:?}")) }
     }
 
-    fn message_to_waiter(&mut self, number: usize) -> Result<f64, String> {
-        let asked = self.asked("message", number);
-        let mut waiter = Waiter::start(self.bed, "message", number)?;
+    fn message_to_waiter(&mut self) -> Result<f64, String> {
+        let word = self.bed.fresh_word();
+        let asked = self.asked(&word);
+        let mut waiter = Waiter::start(self.bed, &word)?;
         let (verdict, mut connection) = (self.verdict(&asked), self.desk.connect());
         let begun = Instant::now();
         connection.send(&verdict).map_err(|error| error.to_string())?;
@@ -112,8 +114,8 @@ impl<'a> Desk<'a> {
         Ok(milliseconds(begun))
     }
 
-    fn message_to_socket(&mut self, number: usize) -> Result<f64, String> {
-        let argv = ["true", "socket", &number.to_string()];
+    fn message_to_socket(&mut self) -> Result<f64, String> {
+        let argv = ["true", "reply", &self.bed.fresh_word()];
         let mut submit = submit_of(&self.bed.instance, &argv);
         submit.wait = true;
         let (mut waiting, first) = self.agent.ask_and_stay(&Request::Submit(Box::new(submit)));
@@ -131,9 +133,8 @@ impl<'a> Desk<'a> {
 struct Waiter(Child);
 
 impl Waiter {
-    fn start(bed: &Bed, tag: &str, number: usize) -> Result<Self, String> {
-        let number = number.to_string();
-        let words = ["request", "--wait", "60", "--json", "--", "true", tag, &number];
+    fn start(bed: &Bed, word: &str) -> Result<Self, String> {
+        let words = ["request", "--wait", "60", "--json", "--", "true", "reply", word];
         let mut child = bed.instance.olb_command(bed.uid(), &words).spawn().expect("olb");
         let mut line = String::new();
         let said = child.stderr.take().expect("a pipe");
