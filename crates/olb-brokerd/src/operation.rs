@@ -94,9 +94,8 @@ impl Operation {
         match error {
             ExecdError::Refused(refusal) if refusal.reason == Reason::NotEnrolled => {
                 self.ended = true;
-                let now = self.front.now();
-                let effects = self.front.lifecycle.borrow_mut().approver_is_out(now, self.plan);
-                self.carry_out(effects);
+                self.front.lifecycle.borrow_mut().approver_is_out(self.plan);
+                self.front.in_doubt.notify_one();
             }
             error => self.failed(error),
         }

@@ -70,6 +70,8 @@ struct Entry {
     /// Operations on it that the root half has not answered to the end.
     under_way: u32,
     agreement: Agreement,
+    /// The reason to give where the ledger has its lease no more.
+    void_reason: &'static str,
 }
 
 /// Whether the ledger is known to hold the same about a request as this half does.
@@ -84,6 +86,10 @@ enum Agreement {
 }
 
 impl Entry {
+    fn new(request: Arc<Request>, agreement: Agreement) -> Self {
+        Self { request, under_way: 0, agreement, void_reason: BROKER_RESTARTED }
+    }
+
     /// Whether this half may end it: nothing is under way that could contradict.
     fn is_idle(&self) -> bool {
         self.agreement == Agreement::Confirmed && self.under_way == 0 && self.request.is_open()
@@ -141,8 +147,7 @@ impl Lifecycle {
                 this.finished.push_back(digest);
                 this.finished_bytes = this.finished_bytes.saturating_add(request.weight());
             }
-            this.entries
-                .insert(digest, Entry { request, under_way: 0, agreement: Agreement::Doubted });
+            this.entries.insert(digest, Entry::new(request, Agreement::Doubted));
         }
         this.forget_finished();
         this

@@ -32,8 +32,8 @@ pub(crate) fn peek(tx: &Tx<'_>, plan: PlanDigest) -> Result<RequestRow, LedgerEr
             answer.burned = true;
             answer.recorded = tx.recorded(number)?;
         }
-        None if closed.is_none() && row.epoch == tx.epoch => answer.lease = Some(row.stored),
-        None => {}
+        None if closed.is_some() || row.epoch != tx.epoch || tx.is_key_revoked(row.kid)? => {}
+        None => answer.lease = Some(row.stored),
     }
     Ok(answer)
 }

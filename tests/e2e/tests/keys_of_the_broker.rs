@@ -109,8 +109,8 @@ fn another_lease_key_voids_what_the_old_one_signed() {
 /// The newest record of an epoch's beginning.
 fn last_epoch(at: &Recovery) -> RecordEvent {
     let trail = fs::read_to_string(exported(at, "epochs")).unwrap();
-    let events = trail.lines().map(|line| record_of(line).event);
-    events.filter(|event| matches!(event, RecordEvent::EpochBegan { .. })).last().unwrap()
+    let mut events = trail.lines().rev().map(|line| record_of(line).event);
+    events.find(|event| matches!(event, RecordEvent::EpochBegan { .. })).unwrap()
 }
 
 fn record_of(line: &str) -> Record {

@@ -120,25 +120,21 @@ impl Lifecycle {
         }
     }
 
-    /// The root half does not take the lease, because the key of its approver counts no longer. Ends
-    /// the operation, and the request where nothing else is under way: asked for again, it is a new
-    /// one.
-    pub fn approver_is_out(&mut self, now: u64, plan: PlanDigest) -> Vec<Effect> {
-        self.refused(plan);
-        match self.entries.get(&plan) {
-            Some(entry) if entry.is_idle() && entry.request.state == State::Approved => {
-                self.end(now, plan, Change::Expire(APPROVER_OUT))
-            }
-            Some(_) | None => Vec::new(),
-        }
-    }
-
     /// The answer did not come, or showed that the ledger knows more. Ends the operation; the
     /// request has to be reconciled.
     pub fn lost(&mut self, plan: PlanDigest) {
         self.refused(plan);
         if let Some(entry) = self.entries.get_mut(&plan) {
             entry.agreement = Agreement::Doubted;
+        }
+    }
+
+    /// As [`Self::lost`], where the root half does not take the lease because of its approver's key:
+    /// if the ledger has the key as revoked, the request is over.
+    pub fn approver_is_out(&mut self, plan: PlanDigest) {
+        self.lost(plan);
+        if let Some(entry) = self.entries.get_mut(&plan) {
+            entry.void_reason = APPROVER_OUT;
         }
     }
 
@@ -210,8 +206,11 @@ impl Lifecycle {
         match request.state {
             State::Approved if !usable => {
                 let in_time = request.deadline().is_some_and(|deadline| now < deadline);
-                let change = if in_time || self.is_of_old_epoch(&request) {
+                let why = self.entries.get(&plan).map_or(BROKER_RESTARTED, |one| one.void_reason);
+                let change = if self.is_of_old_epoch(&request) {
                     Change::NewEpoch(BROKER_RESTARTED)
+                } else if in_time {
+                    Change::NewEpoch(why)
                 } else {
                     Change::Expire(LEASE_UNUSED)
                 };

@@ -163,8 +163,7 @@ impl Lifecycle {
         let expires_at = now.saturating_add(self.limits.pending_secs);
         let request = Arc::new(Request::new(plan, bytes, code, now, expires_at));
         let digest = request.digest;
-        let entry =
-            Entry { request: Arc::clone(&request), under_way: 0, agreement: Agreement::Confirmed };
+        let entry = Entry::new(Arc::clone(&request), Agreement::Confirmed);
         self.entries.insert(digest, entry);
         self.latest = self.latest.max(now);
         Ok(Submitted { request, how: SubmittedAs::New, effects: self.report(digest) })

@@ -171,6 +171,8 @@ fn a_revoked_key_decides_nothing_and_its_live_leases_are_dead() {
     }
     let refused = ledger.burn(verified(&lease), check(&ledger)).unwrap_err();
     assert_eq!(refused, crate::BurnError::KeyRevoked);
+    let row = ledger.peek(Request::new(&ledger, 1).digest()).unwrap();
+    assert!(row.decided.is_some() && row.lease.is_none(), "it was approved, and is void");
 }
 
 #[test]
