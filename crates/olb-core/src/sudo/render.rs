@@ -8,7 +8,8 @@ type Words = Vec<Vec<u8>>;
 impl Invocation {
     /// The words after `sudo` that mean this, in one fixed spelling: switches by their letter, one
     /// to a word, then values as `--name=value`, then variables, `--` and the command. They parse
-    /// back to the same value.
+    /// back to the same value, unless the few words that this can have more than what was typed are
+    /// over [`WORDS_MAX`](super::WORDS_MAX) or [`BYTES_MAX`](super::BYTES_MAX).
     #[must_use]
     pub fn to_words(&self) -> Vec<Vec<u8>> {
         match self {
