@@ -184,7 +184,12 @@ pub fn send_datagram(fd: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io:
 /// # Errors
 /// Every case in [`RecvError`]; whatever came with a refused datagram is closed.
 pub fn recv_datagram(fd: impl AsFd, max: usize, max_fds: usize) -> Result<Datagram, RecvError> {
-    let (bytes, received) = raw::receive_new(fd.as_fd(), max, max_fds)?;
+    // What waits already tells how much room is needed, which is a page instead of the most there is.
+    let room = match queued_bytes(&fd) {
+        Ok(queued @ 1..) => queued.min(max),
+        Ok(0) | Err(_) => max,
+    };
+    let (bytes, received) = raw::receive_new(fd.as_fd(), room, max_fds)?;
     let received = complete(received, max_fds)?;
     if received.flags & libc::MSG_TRUNC != 0 {
         return Err(RecvError::Truncated);

@@ -5,6 +5,7 @@
 //! descriptor. The child borrows our memory until `execve`, on a stack of its own; what it does
 //! there is in `child.rs`.
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem;
@@ -20,6 +21,11 @@ use crate::process::Child;
 const STACK: usize = 32 * 1024;
 /// Bytes below it that fault instead of running into other memory.
 const GUARD: usize = 4 * 1024;
+
+thread_local! {
+    /// Kept for this thread's next command: undoing a mapping interrupts every other core.
+    static CHILD_STACK: Cell<Option<Stack>> = const { Cell::new(None) };
+}
 
 /// A command to start. Everything is set explicitly; nothing of the daemon is inherited.
 #[derive(Clone, Copy, Debug)]
@@ -143,8 +149,10 @@ pub fn spawn(command: &Spawn<'_>) -> Result<Child, SpawnError> {
         errno: AtomicI32::new(0),
         stage: AtomicI32::new(0),
     };
-    let stack = Stack::new().map_err(in_parent)?;
-    let (pid, pidfd) = clone_onto(&stack, &task).map_err(in_parent)?;
+    let stack = CHILD_STACK.take().map_or_else(Stack::new, Ok).map_err(in_parent)?;
+    let cloned = clone_onto(&stack, &task);
+    CHILD_STACK.set(Some(stack));
+    let (pid, pidfd) = cloned.map_err(in_parent)?;
     match task.errno.load(Ordering::Acquire) {
         0 => Ok(Child::new(pid, pidfd)),
         errno => {
