@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use olb_exec_api::Reason;
 use olb_lease::{Digest, Directory, LeaseClaims, Plan, RawLease, argv_digest, cwd_digest, sha256};
 use olb_sys::account::{group_by_name, user_by_name};
 use olb_wire::Command;
@@ -19,23 +20,18 @@ pub(crate) fn check_plan(keys: &BrokerKeys, command: &Command, plan: &[u8]) -> R
     if is_it { Ok(()) } else { Err(other("request")) }
 }
 
-/// Checks that the broker signed `lease`, and that it is for `command` where that was typed.
+/// What `lease` claims, which has to be about `command` where that was typed. Whose signature it has
+/// is another question.
 ///
 /// # Errors
-/// It did not, or it is for another command. Nothing was presented then.
-pub(crate) fn check_lease(
-    keys: &BrokerKeys,
-    command: Option<&Command>,
-    lease: &[u8],
-) -> Result<LeaseClaims, Failure> {
-    let verified = |key| RawLease::parse(lease).and_then(|raw| raw.verify(key)).ok();
-    let Some(lease) = keys.lease.iter().find_map(verified) else {
-        return Err(Failure::refused(
-            "bad_signature",
-            "the lease was not signed by this broker; ask for the command again",
-        ));
-    };
-    let claims = lease.claims();
+/// It does not read, or it is for another command.
+pub(crate) fn claims_for(command: Option<&Command>, lease: &[u8]) -> Result<LeaseClaims, Failure> {
+    let claims = RawLease::parse(lease).and_then(|lease| lease.unverified_claims());
+    let claims = claims.map_err(|error| {
+        let reason = Reason::Malformed;
+        let text = format!("{error}; ask for the command again");
+        Failure::new(reason.exit_code(), reason.name(), text)
+    })?;
     let is_for = |command: &Command| {
         claims.argv == argv_digest(&argv_of(command)) && claims.cwd == cwd_digest(&cwd_of(command))
     };
@@ -44,8 +40,23 @@ pub(crate) fn check_lease(
             "mismatch",
             "the command or its folder is not what was approved; ask again for what you want to run",
         )),
-        Some(_) | None => Ok(claims.clone()),
+        Some(_) | None => Ok(claims),
     }
+}
+
+/// Whether the broker signed `lease`.
+///
+/// # Errors
+/// It did not.
+pub(crate) fn check_signature(keys: &BrokerKeys, lease: &[u8]) -> Result<(), Failure> {
+    let is_signed = |key| RawLease::parse(lease).and_then(|raw| raw.verify(key)).is_ok();
+    if keys.lease.iter().any(is_signed) {
+        return Ok(());
+    }
+    Err(Failure::refused(
+        Reason::BadSignature.name(),
+        "the lease was not signed by this broker; ask for the command again",
+    ))
 }
 
 fn other(what: &str) -> Failure {
@@ -217,22 +228,25 @@ mod tests {
     #[test]
     fn a_lease_counts_with_the_brokers_signature_and_for_the_typed_command_only() {
         let good = lease_of(&plan()).sign(&issuer()).unwrap();
-        let check = |command: Option<&Command>, lease: &[u8]| {
-            check_lease(&keys(), command, lease).map_err(|failure| (failure.code, failure.name))
+        let claims = |command: Option<&Command>, lease: &[u8]| {
+            claims_for(command, lease).map_err(|failure| (failure.code, failure.name))
         };
-        assert!(check(Some(&command()), &good).is_ok() && check(None, &good).is_ok());
+        assert!(claims(Some(&command()), &good).is_ok() && claims(None, &good).is_ok());
         let mut stop = command();
         stop.argv[1] = b"stop".to_vec().into();
         let moved = Command { cwd_ino: 6, ..command() };
         for other in [stop, moved] {
-            assert_eq!(check(Some(&other), &good).unwrap_err(), (77, "mismatch"));
+            assert_eq!(claims(Some(&other), &good).unwrap_err(), (77, "mismatch"));
         }
+        assert_eq!(claims(None, &good[1..]).unwrap_err(), (64, "malformed"));
+        assert!(check_signature(&keys(), &good).is_ok());
         let mut forged = good.clone();
         *forged.last_mut().unwrap() ^= 1;
         let stranger = SigningKey::from_seed(&[5; 32].into()).unwrap();
         let foreign = lease_of(&plan()).sign(&stranger).unwrap();
         for bad in [forged, foreign] {
-            assert_eq!(check(None, &bad).unwrap_err(), (77, "bad_signature"));
+            let failure = check_signature(&keys(), &bad).unwrap_err();
+            assert_eq!((failure.code, failure.name), (77, "bad_signature"));
         }
     }
 }

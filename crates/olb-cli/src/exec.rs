@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use olb_exec_api::{ClientFrame, Reason, Refusal};
-use olb_lease::{LEASE_TEXT_MAX, Outcome, PlanDigest, RawLease, armor, plan_digest};
+use olb_lease::{LEASE_TEXT_MAX, Outcome, PlanDigest, armor, plan_digest};
 use olb_review::display::safe;
 use olb_wire::{Command, Execute, Request, RequestView};
 
 use crate::args::ExecArgs;
-use crate::client::{Runtime, Socket};
+use crate::client::{Connection, Runtime, Socket};
 use crate::failure::{Failure, code};
 use crate::out::tell;
 use crate::outcome::{self, OutcomeFile};
@@ -57,7 +57,11 @@ pub(crate) fn run(args: &ExecArgs) -> ExitCode {
         Err(failure) => return failure.report(false),
     };
     let runtime = Runtime::for_requester();
-    let result = prepare(&runtime, args).and_then(|one| present(&runtime, &one, &mut file));
+    let connect = || runtime.connect(Socket::Request);
+    // The broker gets ready for us while we do for it. By id there is something else to ask first.
+    let early = args.id.is_none().then(connect);
+    let result = prepare(&runtime, args)
+        .and_then(|one| present(&runtime, early.unwrap_or_else(connect)?, &one, &mut file));
     conclude(result, &mut file)
 }
 
@@ -123,7 +127,8 @@ fn kept_lease(runtime: &Runtime, id: &str, command: Option<&Command>) -> Result<
         return Err(no_lease(view));
     };
     let keys = BrokerKeys::of_running(runtime)?;
-    let claims = asked::check_lease(&keys, command, lease)?;
+    let claims = asked::claims_for(command, lease)?;
+    asked::check_signature(&keys, lease)?;
     if claims.plan == plan_digest(&view.plan) {
         Ok(lease.to_vec())
     } else {
@@ -150,20 +155,13 @@ fn no_lease(view: Box<RequestView>) -> Failure {
 /// its receipt was verified.
 pub(crate) fn present(
     runtime: &Runtime,
+    mut connection: Connection,
     presentation: &Presentation,
     file: &mut OutcomeFile,
 ) -> Result<u8, Failure> {
-    let form = RawLease::parse(&presentation.lease).and_then(|lease| lease.unverified_claims());
-    form.map_err(|error| {
-        let reason = Reason::Malformed;
-        let text = format!("{error}; ask for the command again");
-        Failure::new(reason.exit_code(), reason.name(), text)
-    })?;
-    let mut connection = runtime.connect(Socket::Request)?;
+    let claims = asked::claims_for(presentation.command.as_ref(), &presentation.lease)?;
     // Without keys nothing that comes back could be believed: then nothing is burned either.
     let keys = BrokerKeys::of_running(runtime)?;
-    let command = presentation.command.as_ref();
-    let claims = asked::check_lease(&keys, command, &presentation.lease)?;
     let (plan, run) = (claims.plan, Run { plan: claims.plan, cti: claims.cti });
     let execute = Execute {
         lease: Some(presentation.lease.clone().into()),
@@ -178,6 +176,10 @@ pub(crate) fn present(
         Err(error) if error.kind() == io::ErrorKind::InvalidData => First::End,
         first => first.map_err(lost)?,
     };
+    // Checked while the command runs: the broker refuses what it did not sign, so this is about what
+    // may be believed of its answers.
+    asked::check_signature(&keys, &presentation.lease)
+        .map_err(|failure| unsigned(&first, failure))?;
     match first {
         First::Frame(ClientFrame::Started, pipes) => {
             let (out, err) = (io::stdout(), io::stderr());
@@ -186,17 +188,27 @@ pub(crate) fn present(
             let mut streams = [Stream::new(stdout, out.as_fd()), Stream::new(stderr, err.as_fd())];
             let last = relay::relay(&stream, &signals, &mut streams).map_err(lost)?;
             let finished = check(&keys, &receipt_of(last)?, run, Some(&streams))?;
-            file.put(&outcome::finished(plan, &finished));
+            file.put(|| outcome::finished(plan, &finished));
             end(plan, &finished)
         }
         First::Frame(ClientFrame::Outcome { receipt }, _) => {
             let finished = check(&keys, &receipt, run, None)?;
-            file.put(&outcome::finished(plan, &finished));
+            file.put(|| outcome::finished(plan, &finished));
             end(plan, &finished)
         }
         First::Frame(ClientFrame::Refused(refusal), _) => Err(refused(&keys, &refusal, run, file)),
         First::Silence => Err(unknown("interrupted while the broker did not say whether it began")),
         First::End => Err(silence(runtime, plan)),
+    }
+}
+
+/// A lease that this broker did not sign was presented: it ran nothing, unless the broker says so.
+fn unsigned(first: &First, failure: Failure) -> Failure {
+    match first {
+        First::Frame(ClientFrame::Refused(_), _) | First::End => failure,
+        First::Frame(ClientFrame::Started | ClientFrame::Outcome { .. }, _) | First::Silence => {
+            unknown("the lease was not signed by this broker, which took it all the same")
+        }
     }
 }
 
@@ -268,9 +280,11 @@ fn refused(keys: &BrokerKeys, refusal: &Refusal, run: Run, file: &mut OutcomeFil
     match keys.finished(&recorded.receipt, run) {
         Some(finished) => {
             failure.text.push_str(&format!(" ({})", summary(&finished)));
-            let mut object = outcome::finished(run.plan, &finished);
-            object.append(&mut crate::json::failure(&failure));
-            file.put(&object);
+            file.put(|| {
+                let mut object = outcome::finished(run.plan, &finished);
+                object.append(&mut crate::json::failure(&failure));
+                object
+            });
         }
         None => failure.text.push_str(" (the recorded outcome could not be verified)"),
     }

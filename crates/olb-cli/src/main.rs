@@ -43,6 +43,11 @@ mod trust;
 
 use args::{Cli, Command};
 
+/// musl's allocator asks the kernel for every size anew, which is felt at each start.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
     // Presenting a lease starts on every privileged command: it does not wait for clap.

@@ -34,11 +34,11 @@ impl OutcomeFile {
 
     /// Writes the object, the first one only. The run is over by then: a failure is told, and
     /// changes no exit code.
-    pub(crate) fn put(&mut self, object: &Map<String, Value>) {
+    pub(crate) fn put(&mut self, object: impl FnOnce() -> Map<String, Value>) {
         let Some(mut file) = self.0.take() else {
             return;
         };
-        let line = json::line(object) + "\n";
+        let line = json::line(&object()) + "\n";
         if let Err(error) = file.write_all(line.as_bytes()) {
             tell!("olb: the outcome file could not be written ({error}).");
         }
@@ -46,7 +46,7 @@ impl OutcomeFile {
 
     /// Writes a failure.
     pub(crate) fn put_failure(&mut self, failure: &Failure) {
-        self.put(&json::failure(failure));
+        self.put(|| json::failure(failure));
     }
 }
 

@@ -22,6 +22,8 @@ use crate::sink::Sink;
 
 /// Bytes read at once; larger buffers fall out of the processor's cache and were slower.
 const BUFFER_BYTES: usize = 64 * 1024;
+/// What the first read has room for: most commands say little, and pages cost.
+const FIRST_BYTES: usize = 1024;
 
 /// After a signal a broker that says nothing is waited for this long, in milliseconds.
 const INTERRUPTED_MS: u32 = 10_000;
@@ -130,7 +132,7 @@ impl<'a> Stream<'a> {
         Self {
             pipe: Some(pipe),
             sink: Sink::new(sink),
-            buffer: vec![0; BUFFER_BYTES],
+            buffer: vec![0; FIRST_BYTES],
             pending: 0..0,
             bytes: 0,
             hash: Sha256::new(),
@@ -187,6 +189,9 @@ impl<'a> Stream<'a> {
         self.hash.update(&self.buffer[..count]);
         self.bytes += count as u64;
         self.pending = 0..count;
+        if count == self.buffer.len() {
+            self.buffer.resize(BUFFER_BYTES, 0);
+        }
         if count > 0 && self.sink.may_be_tried() { self.flush() } else { Ok(()) }
     }
 

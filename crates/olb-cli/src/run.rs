@@ -7,7 +7,7 @@ use olb_exec_api::Reason;
 use olb_wire::{Command, Request, RequestView};
 
 use crate::args::RunArgs;
-use crate::client::Runtime;
+use crate::client::{Runtime, Socket};
 use crate::exec::{self, Presentation};
 use crate::failure::Failure;
 use crate::out::tell;
@@ -38,7 +38,8 @@ fn ask_and_run(args: &RunArgs, file: &mut OutcomeFile) -> Result<u8, Failure> {
     };
     let (lease, joined) = (lease.to_vec(), view.joined);
     let presentation = Presentation { lease, id: None, command: Some(command.clone()) };
-    match exec::present(&runtime, &presentation, file) {
+    let connection = runtime.connect(Socket::Request)?;
+    match exec::present(&runtime, connection, &presentation, file) {
         // Somebody else waited for the same request and was first: theirs is the outcome.
         Err(failure) if joined && failure.name == Reason::AlreadyBurned.name() => {
             let view = others(&runtime, &view, &command, wait)?;
@@ -70,7 +71,7 @@ fn recorded(runtime: &Runtime, view: &RequestView, file: &mut OutcomeFile) -> Re
     let (exit_code, sentence) = text::of_state(view);
     let proved = proof::of(&BrokerKeys::of_running(runtime)?, view)?;
     tell!("olb: {sentence}");
-    file.put(&proof::json(view, proved.as_ref()));
+    file.put(|| proof::json(view, proved.as_ref()));
     // What is no run of its own has no output either, whatever comes along.
     let Some(finished) = proved else {
         return Ok(exit_code);

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread::{self, JoinHandle};
 
-use olb_exec_api::{Info, encode_info};
+use olb_exec_api::{ClientFrame, Info, encode_info};
 use olb_wire::{ByteBuf, Health, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, Request, Response};
 
 use crate::instance::Instance;
@@ -31,6 +31,11 @@ impl Caller {
     pub fn answer(&mut self, response: &Response) {
         let bytes = olb_wire::encode(response, RESPONSE_BYTES_MAX).expect("a response");
         self.socket.write_all(&bytes).ok();
+    }
+
+    /// Sends a frame as the root half would; a client that is gone does not matter.
+    pub fn send(&mut self, frame: &ClientFrame) {
+        self.socket.write_all(&frame.encode()).ok();
     }
 
     /// Answers `Status` honestly with what the root half says.

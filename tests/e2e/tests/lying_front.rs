@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use olb_e2e_tests::{Approver, ExecSock, Instance, Options, Ran, Reply, fake_front, plan_for};
-use olb_exec_api::{Info, Reason, Recorded};
+use olb_exec_api::{ClientFrame, Info, Reason, Recorded};
 use olb_lease::{Plan, PlanDigest, RawVerdict, VerdictKind, plan_digest};
 use olb_wire::{ByteBuf, Request, RequestView, Response};
 use serde_json::json;
@@ -327,15 +327,15 @@ fn a_lease_for_another_command_is_not_presented() {
             *seen.lock().unwrap() += 1;
         }
     });
-    for (lease, command, word) in [
-        (&lease, "/bin/false", "is not what was approved"),
-        (&forged, "/bin/true", "was not signed by this broker"),
-    ] {
-        let armored = olb_lease::armor::encode(lease);
-        let told = stage.instance.exec(stage.agent, &armored, &[command]).expect(77);
-        assert!(told.stderr.contains(word), "{told:?}");
-    }
-    assert_eq!(*presented.lock().unwrap(), 0, "the front never saw them");
+    let exec = |lease: &[u8], command: &str| {
+        stage.instance.exec(stage.agent, &olb_lease::armor::encode(lease), &[command])
+    };
+    let told = exec(&lease, "/bin/false").expect(77);
+    assert!(told.stderr.contains("is not what was approved"), "{told:?}");
+    assert_eq!(*presented.lock().unwrap(), 0, "the front never saw it");
+    // One that the broker did not sign is for the broker to refuse; without a word from it nothing ran.
+    let told = exec(&forged, "/bin/true").expect(77);
+    assert!(told.stderr.contains("was not signed by this broker"), "{told:?}");
     // A front that gives a lease of its choice for a request is noticed as well.
     let evil = stage.bytes(&["/bin/sh"]);
     let evil = ByteBuf::from(stage.sock.approve(&stage.alice, &evil));
@@ -352,4 +352,20 @@ fn a_lease_for_another_command_is_not_presented() {
     // The one that it should have given is still unused.
     let (mut replies, _client) = stage.sock.execute(&lease, &plan, stage.agent);
     assert_eq!(replies.next(), Some(Reply::Burned));
+}
+
+//
+#[test]
+fn a_front_that_says_an_unsigned_lease_ran_is_not_believed() {
+    let stage = Stage::new();
+    let mut forged = stage.sock.approve(&stage.alice, &stage.bytes(&["/bin/true"]));
+    *forged.last_mut().unwrap() ^= 1;
+    let outcome = ClientFrame::Outcome { receipt: vec![0; 300] };
+    fake_front(&stage.instance, "request.sock", usize::MAX, move |mut caller| {
+        caller.request();
+        caller.send(&outcome);
+    });
+    let armored = olb_lease::armor::encode(&forged);
+    let told = stage.instance.exec(stage.agent, &armored, &["/bin/true"]).expect(70);
+    assert!(told.stderr.contains("not signed by this broker, which took it"), "{told:?}");
 }
