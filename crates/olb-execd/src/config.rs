@@ -58,6 +58,21 @@ pub struct Limits {
     pub ballast_bytes: u64,
 }
 
+/// What a running command, and a connection that is served, may need at most; with room to spare.
+const FILES_PER_EXECUTION: u64 = 32;
+const FILES_PER_CONNECTION: u64 = 16;
+
+impl Limits {
+    /// Lowers what happens at once to what `files` descriptors are enough for. Without one a file
+    /// cannot be looked at, which would be taken for the file's fault.
+    pub fn fit(&mut self, files: u64) {
+        let enough_for =
+            |each: u64| u32::try_from(files.div_euclid(each)).unwrap_or(u32::MAX).max(1);
+        self.executions = self.executions.min(enough_for(FILES_PER_EXECUTION));
+        self.connections = self.connections.min(enough_for(FILES_PER_CONNECTION));
+    }
+}
+
 /// What the root half runs with.
 #[derive(Debug, Clone)]
 pub struct Config {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use olb_exec_api::{DATAGRAM_BYTES_MAX, Op, Reason, Refusal, split_request};
 use olb_sys::peer::seqpacket_peer;
 use olb_sys::poll::{PollFd, PollFlags, poll};
-use olb_sys::socket::{accept, recv_datagram};
+use olb_sys::socket::{accept, recv_datagram, recv_now};
 
 use crate::broker::Broker;
 use crate::connection::Connection;
@@ -31,6 +31,8 @@ const FDS_MAX: usize = 2;
 /// A front sends its datagram right after it has connected; one that does not is cut off after
 /// this, in milliseconds.
 const REQUEST_MS: u32 = 5000;
+/// The same for one that is turned away, in milliseconds: others wait for that worker.
+const BUSY_MS: u32 = 100;
 /// Before another attempt where the kernel has no descriptor or memory for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -95,6 +97,10 @@ impl Server {
                 self.serve(socket);
             } else {
                 let text = "too much is asked of the broker at the moment; try again";
+                // A front whose request is on its way, or unread, would learn of a reset only.
+                let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+                poll(&mut fds, Some(BUSY_MS)).ok();
+                recv_now(&socket, &mut [0]).ok();
                 Connection::new(socket).refused(&Refusal::new(Reason::Busy, text));
             }
             let mut counts = self.counts();

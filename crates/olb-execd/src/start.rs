@@ -70,13 +70,15 @@ pub fn run(path: &Path) -> Result<(), StartError> {
     let own_uid = harden::effective_uid();
     context("harden", Path::new("this process"), harden::no_dumps())?;
     harden::private_umask();
-    let config = Config::read(path, own_uid)?;
+    let mut config = Config::read(path, own_uid)?;
     let uids = [config.requesters.as_slice(), &[config.front_uid, own_uid]].concat();
     require_identity_uid_map(&uids)?;
     for dir in [&config.state_dir, &config.runtime_dir, &config.approvers_dir] {
         check_dir(dir, own_uid)?;
     }
-    harden::raise_nofile().ok();
+    let files =
+        context("count the descriptors of", Path::new("this process"), harden::raise_nofile())?;
+    config.limits.fit(files);
     let stop = context("catch signals for", path, harden::termination_fd())?;
     let broker = Arc::new(open(config, own_uid)?);
     // What was revoked while nobody was here is recorded before anything else happens.

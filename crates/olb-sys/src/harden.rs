@@ -76,13 +76,15 @@ pub fn termination_fd() -> io::Result<OwnedFd> {
     Ok(fd.into())
 }
 
-/// Raises the number of descriptors this process may have open to what the host allows.
+/// Raises the number of descriptors this process may have open to what the host allows, and returns
+/// that.
 ///
 /// # Errors
 /// The kernel refused.
-pub fn raise_nofile() -> io::Result<()> {
+pub fn raise_nofile() -> io::Result<u64> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(hard)
 }
 
 #[cfg(test)]
@@ -139,9 +141,8 @@ mod tests {
         no_dumps().unwrap();
         assert!(!prctl::get_dumpable().unwrap());
         assert_eq!(getrlimit(Resource::RLIMIT_CORE).unwrap().0, 0);
-        raise_nofile().unwrap();
-        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        assert_eq!(soft, hard);
+        let raised = raise_nofile().unwrap();
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (raised, raised));
         private_umask();
         assert_eq!(stat::umask(Mode::from_bits_truncate(0o077)).bits(), 0o077);
     }

@@ -134,3 +134,45 @@ fn two_hundred_leases_presented_at_once_all_run_and_none_twice() {
     });
     assert!(leases.iter().all(|(file, _, _)| lines(file) == 1));
 }
+
+#[test]
+fn with_few_descriptors_fewer_run_at_once_and_nobody_is_refused_for_another_reason() {
+    const AT_ONCE: usize = 60;
+    let execd = "max_executions = 400\nmax_executions_per_uid = 400\n".into();
+    let execd_wrapper = ["prlimit", "--nofile=96"].map(str::to_owned).into();
+    let options = Options { without_front: true, execd, execd_wrapper, ..Options::default() };
+    let instance = Instance::with(options);
+    let sock = ExecSock::of(&instance);
+    let alice = instance.enrol(0);
+    let agent = instance.requester(0);
+    let info = sock.info();
+    let leases: Vec<_> = (0..AT_ONCE)
+        .map(|at| {
+            let number = at.to_string();
+            let plan = plan_for(&instance, &info, agent, &["/bin/true", "number", &number]);
+            let bytes = plan.encode().unwrap();
+            (sock.approve(&alice, &bytes), bytes)
+        })
+        .collect();
+    let start = Barrier::new(AT_ONCE);
+    let one = |(lease, bytes): &(Vec<u8>, Vec<u8>)| {
+        start.wait();
+        let (replies, _client) = sock.execute(lease, bytes, agent);
+        match replies.last() {
+            Some(Reply::Outcome(_)) => true,
+            Some(Reply::Refused(refusal)) if refusal.reason == Reason::Busy => false,
+            other => panic!("{other:?}"),
+        }
+    };
+    let ran = thread::scope(|scope| {
+        let all: Vec<_> = leases.iter().map(|lease| scope.spawn(|| one(lease))).collect();
+        all.into_iter().map(|thread| thread.join().unwrap()).filter(|ran| *ran).count()
+    });
+    assert!(ran > 0, "nobody ran");
+    // Whoever was turned away has a lease that is as good as before.
+    let tried_again = leases.iter().filter(|(lease, bytes)| {
+        let (replies, _client) = sock.execute(lease, bytes, agent);
+        matches!(replies.last(), Some(Reply::Outcome(_)))
+    });
+    assert_eq!(ran + tried_again.count(), AT_ONCE);
+}
