@@ -206,6 +206,9 @@ impl Front {
         self.check_uid_map(&info)?;
         let known = self.known.replace(Some(Known { info: Rc::clone(&info), asked }));
         let is_same_broker = known.as_ref().is_some_and(|one| one.info.audience == info.audience);
+        if known.as_ref().is_some_and(|known| !same_keys(&known.info, &info)) {
+            self.lifecycle.borrow_mut().approvers_changed();
+        }
         if known.is_some_and(|known| !same_lists(&known.info, &info)) {
             self.lists.send_replace(());
         }
@@ -345,4 +348,9 @@ impl Front {
 fn same_lists(one: &Info, other: &Info) -> bool {
     let approvers = |info: &Info| info.enrolments.iter().map(|one| one.uid).collect::<Vec<_>>();
     one.requesters == other.requesters && approvers(one) == approvers(other)
+}
+
+fn same_keys(one: &Info, other: &Info) -> bool {
+    let keys = |info: &Info| info.enrolments.iter().map(|one| one.kid).collect::<Vec<_>>();
+    keys(one) == keys(other)
 }

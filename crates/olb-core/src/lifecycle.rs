@@ -108,6 +108,7 @@ impl Entry {
 pub struct Lifecycle {
     limits: Limits,
     epoch: Option<Epoch>,
+    audience: Option<Audience>,
     entries: BTreeMap<PlanDigest, Entry>,
     /// Those in a final state, the first to be forgotten first.
     finished: VecDeque<PlanDigest>,
@@ -129,6 +130,7 @@ impl Lifecycle {
         let mut this = Self {
             limits,
             epoch: None,
+            audience: None,
             entries: BTreeMap::new(),
             finished: VecDeque::new(),
             finished_bytes: 0,
@@ -233,17 +235,23 @@ impl Lifecycle {
     }
 
     /// The broker is this one: a request to one with another lease key or host name can never be
-    /// approved, and has to be asked anew. To be called when that may have changed.
+    /// approved, and has to be asked anew. To be called when that may have changed; requests that are
+    /// in doubt by then follow when they are reconciled.
     pub fn audience_is(&mut self, now: u64, audience: Audience) -> Vec<Effect> {
-        let is_for_another = |entry: &&Entry| {
-            entry.is_idle()
-                && entry.request.state == State::Pending
-                && Plan::decode(&entry.request.plan).is_ok_and(|plan| plan.audience != audience)
-        };
-        let gone = self.entries.values().filter(is_for_another).map(|entry| entry.request.digest);
+        self.audience = Some(audience);
+        let idle = self.entries.values().filter(|entry| entry.is_idle());
+        let gone = idle.filter(|entry| self.is_for_another_broker(&entry.request));
+        let gone = gone.map(|entry| entry.request.digest);
         let gone: Vec<_> = gone.collect();
         let end = |plan| self.end(now, plan, Change::Expire(BROKER_RESTARTED));
         gone.into_iter().flat_map(end).collect()
+    }
+
+    /// Whether it waits for a broker with another lease key or host name than ours has now.
+    fn is_for_another_broker(&self, request: &Request) -> bool {
+        let Some(audience) = self.audience else { return false };
+        request.state == State::Pending
+            && Plan::decode(&request.plan).is_ok_and(|plan| plan.audience != audience)
     }
 
     /// Ends what is over at `now`, and forgets what no longer matters. To be called before a submit

@@ -79,7 +79,8 @@ impl Broker {
         enrolled.retain(|one| !revoked.contains(&one.key.kid()));
         let mut recorded = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
         for kid in revoked {
-            if recorded.contains(&kid) {
+            // The key that signs the trail is replaced, not revoked: a trail ends with its key.
+            if recorded.contains(&kid) || kid == self.audit_key.kid() {
                 continue;
             }
             match self.ledger.revoke_key(kid, now) {

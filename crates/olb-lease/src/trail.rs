@@ -1,6 +1,6 @@
 //! Checks an exported audit trail: the chain over its records and the signed heads in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
@@ -92,13 +92,15 @@ struct Walk {
     head: ChainHead,
     signed_upto: u64,
     records: u64,
-    /// The keys that signed so far, in their order.
-    signers: Vec<Kid>,
+    /// The key that signed last.
+    signed_by: Option<Kid>,
+    /// The keys that have ended so far.
+    ended: BTreeSet<Kid>,
 }
 
 impl Walk {
     fn after((last, head): (u64, ChainHead)) -> Self {
-        Self { last, head, signed_upto: last, records: 0, signers: Vec::new() }
+        Self { last, head, signed_upto: last, records: 0, signed_by: None, ended: BTreeSet::new() }
     }
 
     fn step(
@@ -119,13 +121,16 @@ impl Walk {
             Some(receipt) => {
                 let kid = self.check_receipt(sequence, record, receipt, keys)?;
                 self.check_signer(sequence, kid, &decoded.event)?;
-                self.signed_upto = sequence;
+                (self.signed_upto, self.signed_by) = (sequence, Some(kid));
             }
             // Whoever strips a signature to rewrite what follows is stopped by what must have one.
             None if must_be_signed(&decoded.event) => {
                 return Err(broken(sequence, "its signature is missing"));
             }
             None => {}
+        }
+        if let RecordEvent::KeyEnded { kid } = decoded.event {
+            self.ended.insert(kid);
         }
         self.head = chain(self.head, record);
         self.last = sequence;
@@ -161,28 +166,25 @@ impl Walk {
 
     /// Another key signs from a record on that says of the one before that it has ended, and none
     /// that has ended signs again.
-    fn check_signer(
-        &mut self,
-        sequence: u64,
-        kid: Kid,
-        event: &RecordEvent,
-    ) -> Result<(), TrailError> {
-        let before = self.signers.last().copied();
-        if before == Some(kid) {
-            return Ok(());
+    fn check_signer(&self, sequence: u64, kid: Kid, event: &RecordEvent) -> Result<(), TrailError> {
+        if self.ended.contains(&kid) {
+            return Err(broken(sequence, "it is signed with a key that had ended before it"));
         }
-        let is_said = before.is_none_or(|kid| *event == RecordEvent::KeyEnded { kid });
-        if !is_said || self.signers.contains(&kid) {
-            return Err(broken(sequence, "it is signed with another key than those before it"));
+        let is_said = |before| before == kid || *event == RecordEvent::KeyEnded { kid: before };
+        if self.signed_by.is_none_or(is_said) {
+            Ok(())
+        } else {
+            Err(broken(sequence, "it is signed with another key than those before it"))
         }
-        self.signers.push(kid);
-        Ok(())
     }
 
     fn intact(&self) -> Intact {
-        let (head, signed_upto, signed_by) =
-            (self.head, self.signed_upto, self.signers.last().copied());
-        Intact { records: self.records, head, signed_upto, signed_by }
+        Intact {
+            records: self.records,
+            head: self.head,
+            signed_upto: self.signed_upto,
+            signed_by: self.signed_by,
+        }
     }
 }
 
@@ -449,6 +451,11 @@ mod tests {
         let back = |event| [(finished(1), Some(2)), (ended(2), Some(3)), (event, Some(2))];
         assert_eq!(broken_at(verify_with_all_keys(&back(finished(2)))), 3);
         assert_eq!(broken_at(verify_with_all_keys(&back(ended(3)))), 3, "not by its own word");
+        let itself = [(finished(1), Some(2)), (ended(2), Some(2)), (finished(2), Some(2))];
+        assert!(verify_with_all_keys(&itself[..2]).is_ok());
+        assert_eq!(broken_at(verify_with_all_keys(&itself)), 3);
+        let unused = [(ended(3), Some(2)), (ended(2), Some(3))];
+        assert_eq!(broken_at(verify_with_all_keys(&unused)), 2, "it ended before it signed");
     }
 
     // [T-3]

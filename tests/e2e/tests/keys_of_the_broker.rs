@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
-use olb_e2e_tests::{Half, Instance, Options, Ran, Recovery, lines};
+use olb_e2e_tests::{Half, Instance, Options, Ran, Recovery, lines, wait_until};
 use olb_lease::{
     Audit, ChainHead, Digest, EpochReason, PublicKey, RawReceipt, ReceiptClaims, Record,
     RecordEvent, SigningKey,
@@ -106,6 +106,22 @@ fn another_lease_key_voids_what_the_old_one_signed() {
     run_one(&mut at);
 }
 
+#[test]
+fn a_request_to_the_broker_under_its_former_key_ends_also_where_the_front_was_down() {
+    let mut at = Recovery::start();
+    let (command, file) = at.command();
+    let id = at.ask(&command);
+    at.instance.stop(Half::Front, "TERM");
+    at.instance.stop(Half::Root, "TERM");
+    keys(&at.instance, &["rotate", "lease"]).expect(0);
+    at.revive(Half::Root);
+    at.revive(Half::Front);
+    wait_until("the front knows", || at.status(&id)["state"] == "expired");
+    let again = at.ask(&command);
+    assert_ne!(again, id, "nobody can answer the one before");
+    at.ran_once(&again, &command, &file);
+}
+
 /// The newest record of an epoch's beginning.
 fn last_epoch(at: &Recovery) -> RecordEvent {
     let trail = fs::read_to_string(exported(at, "epochs")).unwrap();
@@ -159,7 +175,7 @@ fn another_audit_key_leaves_the_trail_whole_and_the_old_key_without_a_say() {
     verify(&at, &keys, &forged).expect(2);
     fs::write(&forged, go_on_with(&trail, &old)).unwrap();
     let broken = verify(&at, &keys, &forged).expect(1);
-    assert!(broken.stderr.contains("signed with another key"), "{broken:?}");
+    assert!(broken.stderr.contains("a key that had ended"), "{broken:?}");
 
     // Alone, without the trail around it, what the old key signed proves nothing any more.
     let told = at.olb(&["result", &old_id], &[]).expect(70);

@@ -9,7 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use olb_lease::{Approver, Kid, PublicKey};
+use olb_exec_api::Info;
+use olb_lease::{Approver, Digest, Kid, PublicKey};
 use olb_review::display::{is_safe, safe};
 use olb_sys::clock::unix_secs;
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ use super::place::{Place, approvers_dir};
 use super::root_half::RootHalf;
 use super::write::replace;
 use crate::args::KeysRevokeArgs;
-use crate::client::Runtime;
+use crate::client::{Runtime, Socket};
 use crate::failure::{Failure, code};
 use crate::json;
 use crate::out::say;
@@ -30,12 +31,15 @@ const REASON_BYTES_MAX: usize = 200;
 /// `olb keys revoke`.
 pub(super) fn run(args: &KeysRevokeArgs) -> ExitCode {
     match revoke(args) {
-        Ok(done) if args.json => {
-            say!("{}", json::line(&done.json()));
-            ExitCode::SUCCESS
-        }
         Ok(done) => {
-            say!("{}", done.text());
+            if args.json {
+                say!("{}", json::line(&done.json()));
+            } else {
+                say!("{}", done.text());
+            }
+            // The front asks the root half who may approve before it answers, so it hears of this
+            // now and not with somebody's next question. Nothing depends on that.
+            Runtime::at(done.runtime_dir).info(Socket::Review).ok();
             ExitCode::SUCCESS
         }
         Err(failure) => failure.report(args.json),
@@ -60,6 +64,7 @@ struct Revoked {
     was_revoked: bool,
     /// The number of the record in the trail, where a root half runs.
     record: Option<u64>,
+    runtime_dir: PathBuf,
 }
 
 fn revoke(args: &KeysRevokeArgs) -> Result<Revoked, Failure> {
@@ -76,7 +81,9 @@ fn revoke(args: &KeysRevokeArgs) -> Result<Revoked, Failure> {
     let root_half = RootHalf::of(&runtime_dir);
     let folder = Folder::read(&dir, 0).map_err(|error| unusable(&dir, &error))?;
     let subject = subject(&folder, &args.key)?;
-    let before = root_half.info()?.map(|info| info.sequence);
+    let info = root_half.info()?;
+    check_is_no_brokers(&subject, info.as_ref())?;
+    let before = info.map(|info| info.sequence);
     let file = dir.join(format!("{}.revoked", subject.kid.hex()));
     let was_revoked = folder.revoked.contains_key(&subject.kid);
     if !was_revoked {
@@ -88,7 +95,21 @@ fn revoke(args: &KeysRevokeArgs) -> Result<Revoked, Failure> {
         fs::remove_file(file).map_err(|error| unusable(file, &error))?;
     }
     let record = confirm(&root_half, subject.kid, before, &file)?;
-    Ok(Revoked { subject, file, was_revoked, record })
+    Ok(Revoked { subject, file, was_revoked, record, runtime_dir })
+}
+
+/// The broker's own keys are replaced, not revoked: it signs with one, and the trail would end there.
+fn check_is_no_brokers(subject: &Subject, info: Option<&Info>) -> Result<(), Failure> {
+    let is_subject = |key: [u8; 32]| subject.key == Some(Digest(key).hex());
+    let which = match info {
+        Some(info) if is_subject(info.audit_key) => "audit",
+        Some(info) if is_subject(info.lease_key) => "lease",
+        Some(_) | None => return Ok(()),
+    };
+    Err(Failure::usage(format!(
+        "this is the broker's own {which} key, which is replaced and not revoked; use 'olb keys \
+         rotate {which}'"
+    )))
 }
 
 /// What a running root half recorded; `None` where none runs, or began to run only now.

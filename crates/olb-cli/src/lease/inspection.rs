@@ -56,7 +56,7 @@ impl Inspection {
         if let Some(claims) = found.claims.clone() {
             found.check_broker(&claims, &known.keys, known.info.as_ref());
             found.check_request(&claims, known);
-            found.check_times(&claims, now);
+            found.check_times(&claims, known.request.as_deref().ok(), now);
         }
         found
     }
@@ -177,13 +177,18 @@ impl Inspection {
         });
     }
 
-    fn check_times(&mut self, claims: &LeaseClaims, now: u64) {
+    fn check_times(&mut self, claims: &LeaseClaims, view: Option<&RequestView>, now: u64) {
         let from = u64::from(claims.issued_at);
         let until = u64::from(claims.expires_at);
         self.require("not_yet_valid", from <= now, || {
             format!("issued in the future, at {}", text::time(from))
         });
-        self.require("expired", now < until, || format!("expired at {}", text::time(until)));
+        // An approval can be over before its time, as when its approver's key was revoked.
+        let over = view.filter(|view| view.state == "expired");
+        self.require("expired", now < until && over.is_none(), || match over {
+            Some(view) if now < until => text::of_state(view).1,
+            Some(_) | None => format!("expired at {}", text::time(until)),
+        });
     }
 
     /// The first stage that fails, or `valid`.

@@ -128,7 +128,7 @@ fn a_lease_that_was_used_or_taken_back_says_so_and_on_whose_word() {
         ("denied", "revoked"),
         ("revoked", "revoked"),
         ("approved", "valid"),
-        ("expired", "valid"),
+        ("expired", "expired"),
         ("pending", "valid"),
     ]) {
         assert_eq!(stage_of(&claims(), &in_state(state)), stage, "{state}");

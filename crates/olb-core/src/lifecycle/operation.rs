@@ -138,6 +138,16 @@ impl Lifecycle {
         }
     }
 
+    /// Who may approve is not who it was: as [`Self::approver_is_out`] for every lease that waits to
+    /// be used.
+    pub fn approvers_changed(&mut self) {
+        let idle = self.entries.values_mut().filter(|entry| entry.is_idle());
+        for entry in idle.filter(|entry| entry.request.state == State::Approved) {
+            entry.agreement = Agreement::Doubted;
+            entry.void_reason = APPROVER_OUT;
+        }
+    }
+
     /// The open requests on which the ledger has to be asked now, one round at a time; each answer
     /// goes to [`Self::reconcile`]. To be called at start, when the root half can be reached again,
     /// and after an operation that was lost.
@@ -218,6 +228,9 @@ impl Lifecycle {
             }
             State::Executing if !burned => {
                 self.catch_up(now, plan, Change::Finish(Finish::forgotten(plan)))
+            }
+            State::Pending if self.is_for_another_broker(&request) => {
+                self.catch_up(now, plan, Change::Expire(BROKER_RESTARTED))
             }
             State::Pending
             | State::Approved

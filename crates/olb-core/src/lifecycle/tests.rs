@@ -306,6 +306,39 @@ fn a_request_to_the_broker_under_another_key_or_name_is_over() {
 }
 
 #[test]
+fn a_remembered_request_to_the_broker_under_another_key_is_over_once_the_ledger_was_asked() {
+    let mut before = Bench::new();
+    let pending = before.pending(&["id"]);
+    for (audience, state) in
+        [(Audience([2; 32]), State::Pending), (Audience([3; 32]), State::Expired)]
+    {
+        let memory = Memory { requests: vec![Request::clone(&pending)], ..Memory::default() };
+        let mut bench = Bench { core: Lifecycle::restore(Limits::default(), memory), drawn: 9 };
+        bench.core.audience_is(NOW, audience);
+        assert_eq!(bench.state(&pending), State::Pending, "it may have been decided");
+        assert_eq!(bench.core.unreconciled(), [pending.digest]);
+        bench.core.reconcile(NOW, pending.digest, LedgerView::default()).unwrap();
+        assert_eq!(bench.state(&pending), state);
+    }
+}
+
+#[test]
+fn when_approvers_change_the_ledger_is_asked_about_leases_that_wait() {
+    let mut bench = Bench::new();
+    let (approved, _pending) = (bench.approved(NGINX), bench.pending(&["id"]));
+    let approval = decision(&approved, VerdictKind::Approve, NOW);
+    let gone = Decision { lease: None, ..approval.clone() };
+    for (decision, state) in [(approval, State::Approved), (gone, State::Expired)] {
+        bench.core.approvers_changed();
+        assert_eq!(bench.core.unreconciled(), [approved.digest]);
+        let view = LedgerView { decision: Some(decision), ..LedgerView::default() };
+        bench.core.reconcile(NOW, approved.digest, view).unwrap();
+        assert_eq!(bench.state(&approved), state);
+    }
+    assert_eq!(bench.reason(&approved), Some(APPROVER_OUT));
+}
+
+#[test]
 fn a_lease_of_a_revoked_key_makes_room_for_a_new_request_and_one_of_a_key_that_may_come_back_waits()
 {
     let mut bench = Bench::new();
