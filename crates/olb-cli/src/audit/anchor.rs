@@ -83,6 +83,17 @@ impl Anchors {
         }
     }
 
+    /// What to say of heads that nothing could be checked with, beside those that count.
+    pub(super) fn passed_over(&self) -> Option<String> {
+        (self.foreign > 0 && !self.heads.is_empty()).then(|| {
+            format!(
+                "{} further heads there are of audit keys that were not given; if they are this \
+                 broker's, its key was replaced since, so give --keys its present keys.pub",
+                self.foreign
+            )
+        })
+    }
+
     fn of_file(path: &Path, keys: &BrokerKeys) -> Result<Self, Unproved> {
         let source = format!("the anchor in {}", safe(path.as_os_str().as_encoded_bytes()));
         let mut anchors = Self { source, ..Self::default() };

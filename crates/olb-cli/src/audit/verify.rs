@@ -106,7 +106,9 @@ impl Verified {
                 self.anchors.why_none()
             ),
         };
-        format!("{whole}\n{end}")
+        let passed_over = self.anchors.passed_over();
+        let passed_over = passed_over.map_or(String::new(), |text| format!("\nbut: {text}"));
+        format!("{whole}\n{end}{passed_over}")
     }
 
     fn json(&self) -> Value {
@@ -119,7 +121,7 @@ impl Verified {
             "head": self.intact.head.hex(),
             "anchored_upto": upto,
             "anchor": upto.map(|_| anchors.source.as_str()),
-            "message": upto.is_none().then(|| anchors.why_none()),
+            "message": if upto.is_none() { Some(anchors.why_none()) } else { anchors.passed_over() },
         })
     }
 }

@@ -86,6 +86,8 @@ fn heads_under_another_key_are_of_another_broker() {
     let foreign = anchor_line(&trail, 9).replace(&kid, &Kid([3; 8]).hex());
     let anchors = of_text(&format!("{foreign}\n{}", anchor_line(&trail, 2))).unwrap();
     assert_eq!(anchors.upto(), Some(2));
+    assert!(anchors.passed_over().unwrap().starts_with("1 further heads "), "and it says so");
+    assert_eq!(of_text(&anchor_line(&trail, 2)).unwrap().passed_over(), None);
     let (is_broken, text) = sentence(of_text(&foreign));
     assert!(!is_broken && text.contains("(1 are of audit keys that were not given)"), "{text}");
 }
