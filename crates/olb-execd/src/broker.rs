@@ -39,7 +39,7 @@ pub struct Broker {
     pub journal: Journal,
     /// What the enrolment files said last.
     pub known: Known,
-    /// Approvers' keys of which the ledger was told that they are revoked.
+    /// Approvers' keys that the ledger has as revoked.
     pub revoked: Mutex<BTreeSet<Kid>>,
     /// What runs at the moment.
     pub slots: Slots,
@@ -92,6 +92,8 @@ impl Broker {
                 Err(error) => drop(self.ledger_refusal(&error)),
             }
         }
+        // Also where the file that revoked it is gone.
+        enrolled.retain(|one| !recorded.contains(&one.key.kid()));
         enrolled
     }
 

@@ -147,7 +147,7 @@ fn open(config: Config, own_uid: u32) -> Result<Broker, StartError> {
         epoch: opened.epoch,
         audit_key: audit_public,
         known: Known::default(),
-        revoked: Mutex::default(),
+        revoked: Mutex::new(ledger.revoked_keys()?),
         slots: Slots::default(),
         stopping: AtomicBool::new(false),
         config,

@@ -1,5 +1,6 @@
 //! The handle.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -208,6 +209,14 @@ impl Ledger {
             let (_, receipt) = tx.append_signed(now, RecordEvent::KeyEnded { kid })?;
             Ok(Some(receipt))
         })
+    }
+
+    /// Every approver's key that was revoked.
+    ///
+    /// # Errors
+    /// The ledger failed.
+    pub fn revoked_keys(&self) -> Result<BTreeSet<Kid>, LedgerError> {
+        self.call(Class::Read, |tx| read::revoked_keys(tx))
     }
 
     /// The epoch in force.

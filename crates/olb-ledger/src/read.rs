@@ -1,6 +1,8 @@
 //! The questions. They pass through the writer's queue like everything else, so that an answer is
 //! never older than what was answered before.
 
+use std::collections::BTreeSet;
+
 use olb_lease::{Cti, Kid, PlanDigest, RawReceipt, VerdictKind};
 use rusqlite::Row;
 
@@ -57,6 +59,12 @@ pub(crate) fn issued(tx: &Tx<'_>, cti: Cti) -> Result<Option<Issued>, LedgerErro
         closed,
         burned,
     }))
+}
+
+pub(crate) fn revoked_keys(tx: &Tx<'_>) -> Result<BTreeSet<Kid>, LedgerError> {
+    let mut statement = tx.db.prepare("SELECT kid FROM revoked_keys")?;
+    let kids = statement.query_map([], |row| row.get(0).map(Kid))?;
+    Ok(kids.collect::<rusqlite::Result<_>>()?)
 }
 
 /// The key that signed the last receipt.

@@ -162,9 +162,11 @@ fn a_revoked_key_comes_back_neither_by_enrolment_nor_by_removing_the_file() {
     for _ in 0..2 {
         at.decide(&["approve", "--id", &pending]).expect(77);
         next_is_dead(&at);
+        assert!(at.sock.info().enrolments.is_empty(), "nobody is told that it counts");
         at.instance.stop(Half::Root, "TERM");
         at.revive(Half::Root);
     }
+    assert!(at.sock.info().enrolments.is_empty());
     assert_eq!(ends_of(&at.sock, kid), 1);
 }
 

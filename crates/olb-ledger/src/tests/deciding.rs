@@ -164,6 +164,7 @@ fn a_revoked_key_decides_nothing_and_its_live_leases_are_dead() {
     let claims = RawReceipt::parse(&receipt).unwrap().unverified_claims().unwrap();
     assert_eq!(claims.decode_record().unwrap().event, RecordEvent::KeyEnded { kid });
     assert_eq!(ledger.revoke_key(kid, NOW).unwrap(), None, "once is for ever");
+    assert_eq!(ledger.revoked_keys().unwrap(), [kid].into());
     assert_eq!(intact(&ledger).signed_upto, claims.sequence);
     for kind in [VerdictKind::Approve, VerdictKind::Deny] {
         let answer = Request::new(&ledger, 2).decide(kind, &ledger);
