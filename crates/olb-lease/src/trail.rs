@@ -304,6 +304,19 @@ mod tests {
         }
     }
 
+    // [T-4]
+    #[test]
+    fn a_receipt_that_says_another_number_than_its_record_has_is_broken() {
+        let entries = trail(&key(2));
+        for sequence in [2, 4] {
+            let previous = head_after(&entries, 2);
+            let claims = ReceiptClaims { sequence, previous, record: entries[2].1.clone() };
+            let mut renumbered = entries.clone();
+            renumbered[2].2 = Some(claims.sign(&key(2)));
+            assert_eq!(broken_at(verify(&renumbered, None)), 3);
+        }
+    }
+
     // [T-1]
     #[test]
     fn missing_repeated_and_swapped_records_are_noticed_where_they_are() {
@@ -399,6 +412,7 @@ mod tests {
         let signed_by = Some(key(2).public().kid());
         let rest = Intact { records: 3, head: head_after(&entries, 6), signed_upto: 5, signed_by };
         assert_eq!(verify(3, start), Ok(rest));
+        assert_eq!(verify(6, (6, rest.head)).map(|none| none.signed_upto), Ok(6), "all of it");
         assert_eq!(broken_at(verify(3, (3, ChainHead([1; 32])))), 5);
         assert_eq!(broken_at(verify(4, start)), 5);
         assert_eq!(broken_at(verify(0, start)), 1);

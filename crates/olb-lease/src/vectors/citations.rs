@@ -50,6 +50,12 @@ fn unnumbered(specification: &str, complaints: &mut Vec<String>) {
     let blocks = blocks(specification);
     let blocks: Vec<&String> = blocks.iter().filter(|block| !block.is_empty()).collect();
     for (at, block) in blocks.iter().enumerate() {
+        // Beside items with ids, one that says MUST has its own.
+        let items = block.split("\n* ").skip(1);
+        let listed = block.contains("\n* [") || block.starts_with("* [");
+        for item in items.filter(|item| listed && item.contains("MUST") && !item.starts_with('[')) {
+            complaints.push(format!("a MUST without an id: {}", item.lines().next().unwrap_or("")));
+        }
         // A list right below its paragraph belongs to it; the paragraph about the word is exempt.
         let (prose, list) = block.split_once("\n* [").unwrap_or((block, ""));
         let is_item = block.starts_with("* [");
@@ -213,5 +219,6 @@ fn an_id_twice_or_in_another_form_and_a_must_without_one_are_named() {
         of("A reader MUST refuse:\n\n* this\n"),
         ["a MUST without an id: A reader MUST refuse:"]
     );
+    assert_eq!(of("* [A-1] x\n* it MUST be\n"), ["a MUST without an id: it MUST be", uncited]);
     assert_eq!(of("MUST is to be read as in BCP 14.\n\n```text\nMUST\n```\n"), [""; 0]);
 }
