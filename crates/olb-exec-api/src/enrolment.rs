@@ -141,6 +141,24 @@ mod tests {
         assert_eq!((one.uid, one.requesters, one.run_as), (1000, None, Some(vec![0])));
     }
 
+    #[test]
+    fn each_account_and_each_group_of_a_command_is_limited_by_itself() {
+        let text = file("none")
+            .replace("requesters = any", "requesters = 7,8")
+            .replace("run_as_groups = any", "run_as_groups = 0,4");
+        let one = Enrolled::parse(text.as_bytes()).unwrap();
+        assert!(one.permits_requester(7).is_ok() && one.permits_requester(8).is_ok());
+        assert_eq!(one.permits_requester(9).unwrap_err().reason, Reason::NotPermitted);
+        let target = |uid, gid, groups: &[u32]| {
+            let run_as = RunAs { name: "x".into(), uid, gid, groups: groups.into() };
+            one.permits_target(&run_as).map_err(|refusal| refusal.reason)
+        };
+        assert_eq!(target(0, 4, &[0, 4]), Ok(()));
+        assert_eq!(target(0, 4, &[]), Ok(()));
+        let refused = [target(1, 4, &[0]), target(0, 5, &[0, 4]), target(0, 0, &[0, 5, 4])];
+        assert_eq!(refused, [Err(Reason::NotPermitted); 3]);
+    }
+
     // [F-6]
     #[test]
     fn a_second_approver_is_refused_until_it_is_built() {
