@@ -123,7 +123,8 @@ fn enrolled_as(dir: &Path, text: &str) -> Result<(PathBuf, olb_exec_api::Enrolle
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(one),
         (Some(_), Some(_)) | (None, _) => Err(Failure::usage(format!(
-            "{} is not the name or key id of one enrolment; see 'olb keys list'",
+            "{} is not the name or key id of one enrolment (see 'olb keys list'); a key in the place \
+             of one that was revoked is enrolled with --user and --key",
             safe(text.as_bytes())
         ))),
     }
@@ -143,7 +144,10 @@ fn check_key_is_usable(dir: &Path, key: &PublicKey<Approver>) -> Result<String, 
     }
     Err(Failure::refused(
         "revoked",
-        format!("key {kid} was revoked, for ever; have another one made and enrol that"),
+        format!(
+            "key {kid} was revoked, for ever; its owner makes another one with 'olb keys rotate', \
+             and root enrols that with --user and --key"
+        ),
     ))
 }
 

@@ -41,6 +41,10 @@ impl BrokerKeys {
         let caller = olb_sys::harden::effective_uid();
         match (&by_root, read_trusted(&path, KEYS_BYTES_MAX, caller)) {
             (TrustedFileError::WrongOwner { .. }, Ok(bytes)) => Self::parse(&bytes, false),
+            (TrustedFileError::Missing(path), _) => Err(format!(
+                "{} does not exist; olb-execd makes it when it starts, so see 'olb status'",
+                olb_review::display::safe(path.as_os_str().as_encoded_bytes())
+            )),
             _ => Err(by_root.to_string()),
         }
     }
@@ -211,7 +215,9 @@ pub(crate) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("keys.pub");
         let runtime = Runtime::at(dir.path().to_owned());
-        assert_eq!(BrokerKeys::of_running(&runtime).unwrap_err().code, 69);
+        let missing = BrokerKeys::of_running(&runtime).unwrap_err();
+        assert_eq!(missing.code, 69);
+        assert!(missing.text.contains("olb-execd makes it when it starts"), "{}", missing.text);
         std::fs::write(&path, format!("audit {}\n", audit_key().public().hex())).unwrap();
         assert!(BrokerKeys::of_running(&runtime).is_ok());
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();

@@ -53,6 +53,10 @@ fn a_new_key_takes_over_when_it_is_enrolled_and_the_old_one_goes_when_told() {
 
     assert_eq!(files.finish(&info(&[&old])).unwrap_err().name, "not_enrolled");
     assert_eq!(hex(&files.key), Some(old.hex()));
+    let mut of_another = info(&[&new]);
+    of_another.enrolments[0].uid += 1;
+    assert_eq!(files.finish(&of_another).unwrap_err().name, "not_enrolled", "not as ours");
+    assert_eq!(hex(&files.key), Some(old.hex()));
     files.finish(&info(&[&new])).unwrap();
     assert_eq!((hex(&files.key), hex(&files.old)), (Some(new.hex()), Some(old.hex())));
     assert_eq!(hex(&files.new), None);
