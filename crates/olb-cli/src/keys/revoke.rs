@@ -9,8 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use olb_exec_api::Info;
-use olb_lease::{Approver, Digest, Kid, PublicKey};
+use olb_lease::{Approver, Kid, PublicKey};
 use olb_review::display::{is_safe, safe};
 use olb_sys::clock::unix_secs;
 use serde_json::{Value, json};
@@ -24,6 +23,7 @@ use crate::client::{Runtime, Socket};
 use crate::failure::{Failure, code};
 use crate::json;
 use crate::out::say;
+use crate::trust::BrokerKeys;
 
 /// The reason is at most this long, in bytes.
 const REASON_BYTES_MAX: usize = 200;
@@ -81,9 +81,9 @@ fn revoke(args: &KeysRevokeArgs) -> Result<Revoked, Failure> {
     let root_half = RootHalf::of(&runtime_dir);
     let folder = Folder::read(&dir, 0).map_err(|error| unusable(&dir, &error))?;
     let subject = subject(&folder, &args.key)?;
-    let info = root_half.info()?;
-    check_is_no_brokers(&subject, info.as_ref())?;
-    let before = info.map(|info| info.sequence);
+    check_is_no_brokers(subject.kid, &runtime_dir)?;
+    // The root half is asked only once the file is there: a front that keeps it busy holds up the
+    // answer, and not the revocation.
     let file = dir.join(format!("{}.revoked", subject.kid.hex()));
     let was_revoked = folder.revoked.contains_key(&subject.kid);
     if !was_revoked {
@@ -94,17 +94,20 @@ fn revoke(args: &KeysRevokeArgs) -> Result<Revoked, Failure> {
     for file in &subject.files {
         fs::remove_file(file).map_err(|error| unusable(file, &error))?;
     }
-    let record = confirm(&root_half, subject.kid, before, &file)?;
+    let record = confirm(&root_half, subject.kid, &file)?;
     Ok(Revoked { subject, file, was_revoked, record, runtime_dir })
 }
 
-/// The broker's own keys are replaced, not revoked: it signs with one, and the trail would end there.
-fn check_is_no_brokers(subject: &Subject, info: Option<&Info>) -> Result<(), Failure> {
-    let is_subject = |key: [u8; 32]| subject.key == Some(Digest(key).hex());
-    let which = match info {
-        Some(info) if is_subject(info.audit_key) => "audit",
-        Some(info) if is_subject(info.lease_key) => "lease",
-        Some(_) | None => return Ok(()),
+/// The broker's own keys are replaced, not revoked: it signs with them.
+fn check_is_no_brokers(kid: Kid, runtime_dir: &Path) -> Result<(), Failure> {
+    // Without the file nothing is lost: the root half takes no such revocation either.
+    let keys = BrokerKeys::of(&Runtime::at(runtime_dir.to_owned())).unwrap_or_default();
+    let which = if keys.audit.iter().any(|key| key.kid() == kid) {
+        "audit"
+    } else if keys.lease.iter().any(|key| key.kid() == kid) {
+        "lease"
+    } else {
+        return Ok(());
     };
     Err(Failure::usage(format!(
         "this is the broker's own {which} key, which is replaced and not revoked; use 'olb keys \
@@ -113,25 +116,28 @@ fn check_is_no_brokers(subject: &Subject, info: Option<&Info>) -> Result<(), Fai
 }
 
 /// What a running root half recorded; `None` where none runs, or began to run only now.
-fn confirm(
-    root_half: &RootHalf,
-    kid: Kid,
-    before: Option<u64>,
-    file: &Path,
-) -> Result<Option<u64>, Failure> {
+fn confirm(root_half: &RootHalf, kid: Kid, file: &Path) -> Result<Option<u64>, Failure> {
     let unconfirmed = |text: String| Failure::new(code::UNAVAILABLE, "not_confirmed", text);
-    // To be asked who is enrolled, it reads the folder.
-    let Some(info) = root_half.info()? else { return Ok(None) };
     let shown = safe(file.as_os_str().as_encoded_bytes());
+    let unanswered = |failure: Failure| {
+        unconfirmed(format!(
+            "{shown} is there, which the root half looks for before it takes a verdict or a lease of \
+             the key; but it does not confirm that ({}); revoke again to be sure",
+            failure.text
+        ))
+    };
+    // To be asked who is enrolled, it reads the folder, after it has looked for its last record.
+    let Some(info) = root_half.info().map_err(unanswered)? else { return Ok(None) };
     if info.enrolments.iter().any(|one| one.kid == kid) {
         return Err(unconfirmed(format!(
             "the running broker does not read {shown}: its approvers_dir is another folder; name \
              that with --approvers-dir"
         )));
     }
-    let mut record = root_half.end_of_key(kid, before.unwrap_or(0).saturating_add(1))?;
+    let from = info.sequence.saturating_add(1);
+    let mut record = root_half.end_of_key(kid, from).map_err(unanswered)?;
     if record.is_none() {
-        record = root_half.end_of_key(kid, 1)?;
+        record = root_half.end_of_key(kid, 1).map_err(unanswered)?;
     }
     record.map(Some).ok_or_else(|| {
         unconfirmed(format!(

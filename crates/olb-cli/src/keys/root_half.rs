@@ -85,9 +85,8 @@ impl RootHalf {
             .map_err(|error| silent(&error.to_string()))?;
         match split_reply(&answer.bytes) {
             Ok((Status::Done, body, _)) => Ok(Some(body.to_vec())),
-            Ok((Status::Burned | Status::Outcome | Status::Refused, ..)) | Err(_) => {
-                Err(Failure::bad_answer())
-            }
+            Ok((Status::Refused, ..)) => Err(silent("it refuses, as when too much is asked of it")),
+            Ok((Status::Burned | Status::Outcome, ..)) | Err(_) => Err(Failure::bad_answer()),
         }
     }
 }
