@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use olb_e2e_tests::{
     Archive, ExecSock, Half, Reply, exported, fake_front, forged, recorded, text, written,
 };
-use olb_exec_api::{Op, Query, RecordPage, SequencedRecord};
+use olb_exec_api::{Info, Op, Query, RecordPage, SequencedRecord};
 use olb_lease::{Audit, RecordEvent, SigningKey};
 use olb_wire::{ByteBuf, Request, Response};
 use serde_json::json;
@@ -225,15 +225,9 @@ fn an_older_ledger_put_back_is_found_by_the_heads_in_the_log() {
     assert!(forked.stderr.contains("holds two heads for it"), "{forked:?}");
 }
 
-#[test]
-fn a_front_that_withholds_the_end_is_found_by_the_heads_in_the_log() {
-    let mut archive = Archive::open();
-    let log = archive.log();
-    archive.instance.kill(Half::Front);
+/// A front that claims `info` of the root half and shows the records up to `end`.
+fn shows_records_upto(archive: &Archive, info: Info, end: u64) {
     let sock = ExecSock::of(&archive.instance);
-    let mut info = sock.info();
-    info.sequence -= 2;
-    let end = info.sequence;
     fake_front(&archive.instance, "review.sock", usize::MAX, move |mut caller| {
         while let Some(request) = caller.request() {
             match request {
@@ -245,16 +239,34 @@ fn a_front_that_withholds_the_end_is_found_by_the_heads_in_the_log() {
                         panic!("no page");
                     };
                     let mut page = RecordPage::decode(&page).unwrap();
-                    page.records.retain(|one| one.sequence <= info.sequence);
+                    page.records.retain(|one| one.sequence <= end);
                     caller.answer(&Response::Records(ByteBuf::from(page.encode())));
                 }
                 other => panic!("{other:?}"),
             }
         }
     });
+}
+
+#[test]
+fn a_front_that_withholds_the_end_is_found_by_the_heads_in_the_log() {
+    let mut archive = Archive::open();
+    let log = archive.log();
+    archive.instance.kill(Half::Front);
+    let info = ExecSock::of(&archive.instance).info();
+    let end = info.sequence - 2;
+    shows_records_upto(&archive, Info { sequence: end, ..info.clone() }, end);
     let believed = archive.operator(&["audit", "verify", "--no-anchor"]).expect(0);
     assert!(believed.stdout.contains(&format!("nothing here says that record {end} is the last")));
     let found = archive.operator(&["audit", "verify", "--anchor", text(&log)]).expect(1);
     let told = format!("at record {}: the end was cut off", end + 1);
     assert!(found.stderr.contains(&told), "{found:?}");
+
+    // One that contradicts itself is found without them.
+    shows_records_upto(&archive, info, end);
+    let found = archive.operator(&["audit", "verify", "--no-anchor"]).expect(1);
+    assert!(
+        found.stderr.contains(&format!("it ends at record {end}, and the broker")),
+        "{found:?}"
+    );
 }

@@ -179,3 +179,29 @@ fn removing_an_enrolment_ends_its_live_leases() {
     let Some(Reply::Refused(refusal)) = replies.next() else { panic!("it ran") };
     assert_eq!(refusal.reason, Reason::NotEnrolled);
 }
+
+//
+#[test]
+fn an_approver_who_may_do_less_than_before_has_approved_less() {
+    let (instance, sock) = root_half();
+    let alice = instance.enrol(0);
+    let agent = instance.requester(0);
+    let file = instance.enrolment(&alice.name);
+    let usual = std::fs::read_to_string(&file).unwrap();
+    let bytes = plan_for(&instance, &sock.info(), agent, &["/bin/true"]).encode().unwrap();
+    let lease = sock.approve(&alice, &bytes);
+    for (name, before, now, reason) in [
+        ("requesters", "any".into(), instance.requester(1), Reason::NotPermitted),
+        ("run_as", "any".into(), 33, Reason::NotPermitted),
+        ("run_as_groups", "any".into(), 33, Reason::NotPermitted),
+        ("uid", alice.uid.to_string(), alice.uid + 1, Reason::NotEnrolled),
+    ] {
+        let less = usual.replace(&format!("\n{name} = {before}\n"), &format!("\n{name} = {now}\n"));
+        assert_ne!(less, usual);
+        std::fs::write(&file, less).unwrap();
+        assert_eq!(sock.refused(&lease, &bytes, agent), reason, "{name}");
+    }
+    std::fs::write(&file, usual).unwrap();
+    let (mut replies, _client) = sock.execute(&lease, &bytes, agent);
+    assert!(matches!(replies.next(), Some(Reply::Burned)), "the lease stayed as it was");
+}
