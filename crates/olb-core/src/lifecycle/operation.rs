@@ -141,7 +141,8 @@ impl Lifecycle {
     /// Who may approve is not who it was: as [`Self::approver_is_out`] for every lease that waits to
     /// be used.
     pub fn approvers_changed(&mut self) {
-        let idle = self.entries.values_mut().filter(|entry| entry.is_idle());
+        let idle = self.entries.values_mut().filter(|entry| entry.under_way == 0);
+        // Also where the ledger is being asked: its answer may be from before.
         for entry in idle.filter(|entry| entry.request.state == State::Approved) {
             entry.agreement = Agreement::Doubted;
             entry.void_reason = APPROVER_OUT;
