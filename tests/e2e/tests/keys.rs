@@ -212,6 +212,19 @@ fn who_keeps_the_root_half_busy_holds_up_its_answer_and_not_a_revocation() {
     assert_eq!(ends_of(&ExecSock::of(&instance), kid), 1);
 }
 
+#[test]
+fn a_revocation_in_a_folder_that_the_broker_does_not_read_is_not_called_one() {
+    let at = Recovery::start();
+    let elsewhere = at.instance.state().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let (folder, key) = (elsewhere.to_str().unwrap(), at.alice.key().public().hex());
+    let words = ["revoke", &key, "--approvers-dir", folder, "--json"];
+    let told = keys(&at.instance, &words).expect(69);
+    assert_eq!(told.json()["error"], "not_confirmed", "{told:?}");
+    assert!(told.stderr.contains("its approvers_dir is another folder"), "{told:?}");
+    assert_eq!(ends_of(&at.sock, at.alice.key().public().kid()), 0, "it still decides");
+}
+
 // [F-9]
 #[test]
 fn an_older_ledger_does_not_bring_a_revoked_key_back() {
