@@ -1,5 +1,3 @@
-use std::os::unix::fs::PermissionsExt as _;
-
 use super::*;
 use crate::audit::sample::{anchor_line, head_after, trail};
 use crate::trust::tests::keys;
@@ -105,8 +103,11 @@ fn a_file_that_holds_no_head_or_cannot_be_read_proves_nothing() {
 fn journal(script: &str) -> Result<Anchors, Unproved> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journalctl");
-    std::fs::write(&path, format!("#!/bin/sh\n{script}")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Written by a process of its own: a descriptor of ours would be open in whatever another test
+    // starts just then, and what is open for writing cannot be executed.
+    let mut write = std::process::Command::new("/bin/sh");
+    write.args(["-c", "printf '#!/bin/sh\\n%s' \"$2\" > \"$1\" && chmod 755 \"$1\"", "sh"]);
+    assert!(write.arg(&path).arg(script).status().unwrap().success());
     Anchors::of_journal(&path, &keys())
 }
 
