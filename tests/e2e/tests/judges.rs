@@ -7,7 +7,7 @@ use olb_e2e_tests::{
     Approver, Evidence, ExecSock, Injection, Instance, Judges, Witness, plan_for, wait_until,
 };
 use olb_exec_api::Reason;
-use olb_lease::{RawLease, armor};
+use olb_lease::{Digest, LeaseClaims, LeaseIssuer, RawLease, SigningKey, armor};
 use olb_sys::clock::unix_secs;
 use serde_json::{Value, json};
 
@@ -304,6 +304,13 @@ fn evidence_that_was_edited_is_not_believed() {
         let planted = [&lines[..at], &lines[at + 1..]].concat();
         refused("a record less", &with_lines(&planted), "is not in its place");
     }
+    let last = lines.iter().rposition(|line| line.contains("\"event\":\"finished\"")).unwrap();
+    let mut unsigned: Value = serde_json::from_str(lines[last]).unwrap();
+    unsigned["receipt"] = Value::Null;
+    let unsigned = unsigned.to_string();
+    let mut planted = lines.clone();
+    planted[last] = &unsigned;
+    refused("a record without its signature", &with_lines(&planted), "is not signed");
     // The broker's own command finds that only with a head that somebody else kept.
     let burns = lines.iter().rposition(|line| line.contains("\"event\":\"burned\"")).unwrap();
     let cut = with_lines(&lines[..burns - 1]);
@@ -317,6 +324,14 @@ fn evidence_that_was_edited_is_not_believed() {
     let other = if lease.ends_with('A') { "Q" } else { "A" };
     planted.leases[0] = format!("{}{other}", &lease[..lease.len() - 1]);
     refused("a lease that was edited", &planted, "");
+    // By whoever has the lease key: every signature holds.
+    let seed = fs::read_to_string(court.instance.state().join("lease.key")).unwrap();
+    let seed = Digest::from_hex(seed.trim()).unwrap().0;
+    let key = SigningKey::<LeaseIssuer>::from_seed(&seed.into()).unwrap();
+    let claims = RawLease::parse(&armor::decode(&lease).unwrap()).unwrap().unverified_claims();
+    let claims = LeaseClaims { argv: Digest([9; 32]), ..claims.unwrap() };
+    planted.leases[0] = armor::encode(&claims.sign(&key).unwrap());
+    refused("a lease for other words", &planted, "another argv than the plan");
     refused(
         "a stranger's verdict",
         &Evidence { approvers: honest.approvers[1..].into(), ..honest.clone() },
