@@ -90,7 +90,7 @@ impl Draft {
 
     pub(super) fn value(&mut self, opt: Opt, value: &[u8]) -> Result<(), Refusal> {
         if !self.seen.insert(opt) && opt != Opt::PreserveEnv {
-            return Err(Refusal::Twice { name: opt.short() });
+            return Err(Refusal::Twice { name: Shown::of(opt.short().as_bytes()) });
         }
         if value.is_empty() && opt != Opt::Prompt && opt != Opt::PreserveEnv {
             return Err(missing(opt));
@@ -138,7 +138,7 @@ impl Draft {
     pub(super) fn assign(&mut self, word: &[u8]) -> Result<(), Refusal> {
         let one = Assignment::read(word)?;
         if self.is_assigned(&one.name) || self.surroundings.preserve.contains(&one.name) {
-            return Err(Refusal::Twice { name: one.name });
+            return Err(Refusal::Twice { name: Shown::of(one.name.as_bytes()) });
         }
         self.surroundings.assignments.push(one);
         Ok(())
@@ -173,7 +173,7 @@ impl Draft {
             let refusal = || Refusal::NotAName { name: Shown::of(name) };
             let name = variable(name).ok_or_else(refusal)?;
             if self.is_assigned(&name) {
-                return Err(Refusal::Twice { name });
+                return Err(Refusal::Twice { name: Shown::of(name.as_bytes()) });
             }
             self.surroundings.preserve.insert(name);
         }

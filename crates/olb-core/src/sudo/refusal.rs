@@ -138,7 +138,7 @@ pub enum Refusal {
     #[error("'{name}' is given twice; type it once")]
     Twice {
         /// The option in its short form, or the variable.
-        name: String,
+        name: Shown,
     },
     /// Not an option of sudo on Linux.
     #[error("sudo has no option '{option}'; type '--' before a command that begins with a dash")]

@@ -127,6 +127,8 @@ fn what_a_refusal_repeats_is_short_and_printable() {
         assert!(text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()), "{text}");
     };
     one_line(&parse(&[odd]).unwrap_err().to_string());
+    let long = [b"A".repeat(3000), b"=1".to_vec()].concat();
+    one_line(&parse(&[&long, &long, &b"id".to_vec()]).unwrap_err().to_string());
     for [typed, ..] in rows() {
         if let Err(refusal) = parse(&words(typed)) {
             one_line(&refusal.to_string());
