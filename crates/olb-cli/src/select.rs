@@ -15,7 +15,7 @@ const ALPHABET: &[u8] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 pub(crate) enum Selector {
     /// `req_...`: names one plan, and can be recomputed from it.
     Full(RequestId),
-    /// `XXX-XXX`: the broker says which request it stands for.
+    /// A short code, as `7FK-3QX`: the broker says which request it stands for.
     Code(String),
 }
 
@@ -34,7 +34,7 @@ impl Selector {
                 )
             }
             _ => Self::code(text).ok_or_else(|| {
-                Failure::usage("a request is named by its code, XXX-XXX, or its full req_ id")
+                Failure::usage("a request is named by its code, as 7FK-3QX, or its full req_ id")
             }),
         }
     }

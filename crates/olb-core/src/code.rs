@@ -1,4 +1,4 @@
-//! Short codes: six characters of upper-case Crockford base32, shown as `XXX-XXX`.
+//! Short codes: six characters of upper-case Crockford base32, shown in two halves, as `7FK-3QX`.
 //!
 //! A code only selects a request. It is drawn at random, so that nobody can aim at one, and kept
 //! well apart from every other code of the last day, so that a slip of the finger selects nothing.
