@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use olb_lease::{Audit, KeyError, LeaseIssuer, Role, SigningKey};
-use olb_sys::file::{TrustedFileError, read_private, write_new_private};
+use olb_lease::{Audit, KeyError, LeaseIssuer, PublicKey, Role, SigningKey};
+use olb_sys::file::{TrustedFileError, read_private, read_trusted, write_new_private};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use thiserror::Error;
@@ -11,6 +11,9 @@ use zeroize::Zeroizing;
 
 /// 64 hexadecimal digits and a newline.
 const FILE_BYTES_MAX: usize = 65;
+/// Some hundred retired keys. With the present ones `keys.pub` stays below 64 KiB, which is what is
+/// read of it.
+const RETIRED_BYTES_MAX: usize = 60 * 1024;
 
 /// Why a key cannot be used.
 #[derive(Debug, Error)]
@@ -45,6 +48,17 @@ pub enum KeyFileError {
         /// Why.
         source: KeyError,
     },
+    /// A retired key is lost, and with it the proof of what it signed.
+    #[error(
+        "line {line} of {path} is not 'audit-retired' and an audit key's 64 hexadecimal digits; \
+         restore the file, or take out that line if no key was ever in it"
+    )]
+    Retired {
+        /// The file.
+        path: String,
+        /// Its line, from 1.
+        line: usize,
+    },
     /// The operating system gave no random numbers.
     #[error("the operating system gave no random numbers")]
     Random,
@@ -59,6 +73,31 @@ pub fn load_or_create(
     own_uid: u32,
 ) -> Result<(SigningKey<LeaseIssuer>, SigningKey<Audit>), KeyFileError> {
     Ok((one(&state_dir.join("lease.key"), own_uid)?, one(&state_dir.join("audit.key"), own_uid)?))
+}
+
+/// The lines of the audit keys before the present one; there are none until the first is replaced.
+///
+/// # Errors
+/// The file is there and cannot be believed, or a line of it does not read.
+pub fn retired(state_dir: &Path, own_uid: u32) -> Result<String, KeyFileError> {
+    let path = state_dir.join("audit.retired");
+    let name = || path.display().to_string();
+    let bytes = match read_trusted(&path, RETIRED_BYTES_MAX, own_uid) {
+        Err(TrustedFileError::Missing(_)) => return Ok(String::new()),
+        read => read.map_err(|source| KeyFileError::File { path: name(), source })?,
+    };
+    let mut kept = String::new();
+    // What is not UTF-8 is no digit either way.
+    for (line, text) in (1..).zip(String::from_utf8_lossy(&bytes).lines().map(str::trim)) {
+        if text.is_empty() || text.starts_with('#') {
+            continue;
+        }
+        let hex = text.strip_prefix("audit-retired ").unwrap_or_default();
+        PublicKey::<Audit>::from_hex(hex)
+            .map_err(|_| KeyFileError::Retired { path: name(), line })?;
+        kept.extend([text, "\n"]);
+    }
+    Ok(kept)
 }
 
 fn one<R: Role>(path: &Path, own_uid: u32) -> Result<SigningKey<R>, KeyFileError> {
@@ -149,5 +188,40 @@ mod tests {
         assert_eq!(decode_seed(&text).unwrap()[..8], [1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef]);
         assert!(decode_seed(&text.to_ascii_uppercase()).is_none());
         assert!(decode_seed(&text[1..]).is_none());
+    }
+
+    // [F-10]
+    #[test]
+    fn retired_keys_are_none_only_where_there_is_no_file() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.retired");
+        let read = || retired(dir.path(), olb_sys::harden::effective_uid());
+        assert_eq!(read().unwrap(), "");
+        let hex = SigningKey::<Audit>::from_seed(&[3; 32].into()).unwrap().public().hex();
+        let line = format!("audit-retired {hex}");
+        std::fs::write(&path, format!("# ours\n\n{line}\n{line}")).unwrap();
+        assert_eq!(read().unwrap(), format!("{line}\n{line}\n"));
+        for wrong in
+            [&hex, &format!("audit {hex}"), &line[..70], &format!("{line}0"), "audit-retired"]
+        {
+            std::fs::write(&path, format!("{line}\n{wrong}\n")).unwrap();
+            let error = read().unwrap_err();
+            assert!(matches!(error, KeyFileError::Retired { line: 2, .. }), "{wrong}: {error}");
+            assert!(error.to_string().contains("audit.retired"), "{error}");
+        }
+        std::fs::write(&path, b"\xff\n").unwrap();
+        assert!(matches!(read(), Err(KeyFileError::Retired { line: 1, .. })), "not UTF-8");
+        std::fs::write(&path, "#".repeat(RETIRED_BYTES_MAX + 1)).unwrap();
+        assert!(matches!(read(), Err(KeyFileError::File { .. })), "too long");
+        std::fs::write(&path, &line).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(matches!(read(), Err(KeyFileError::File { .. })), "written by others");
+        std::fs::remove_file(&path).unwrap();
+        symlink("/dev/null", &path).unwrap();
+        assert!(matches!(read(), Err(KeyFileError::File { .. })), "a link");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(matches!(read(), Err(KeyFileError::File { .. })), "a folder");
     }
 }

@@ -113,6 +113,7 @@ fn open(config: Config, own_uid: u32) -> Result<Broker, StartError> {
     let lock = patiently(|| take_lock(&lock_path));
     let lock = context("be the only root half that holds", &lock_path, lock)?;
     let (lease_key, audit_key) = keys::load_or_create(&config.state_dir, own_uid)?;
+    let retired = keys::retired(&config.state_dir, own_uid)?;
     let audit_public = audit_key.public().clone();
     let journal = Journal::default();
     let counter_path = config.runtime_dir.join("burn.seq");
@@ -158,7 +159,7 @@ fn open(config: Config, own_uid: u32) -> Result<Broker, StartError> {
         run_groups,
         journal,
     };
-    publish_keys(&broker)?;
+    publish_keys(&broker, &retired)?;
     Ok(broker)
 }
 
@@ -211,12 +212,10 @@ fn report(journal: &Journal, opened: &Opened) {
 }
 
 /// Writes the public keys where everybody can read them.
-fn publish_keys(broker: &Broker) -> Result<(), StartError> {
+fn publish_keys(broker: &Broker, retired: &str) -> Result<(), StartError> {
     let lease: &SigningKey<_> = &broker.lease_key;
-    let text = format!("audit {}\nlease {}\n", broker.audit_key.hex(), lease.public().hex());
-    // Lines of the audit keys before this one; there are none until the first is replaced.
-    let retired = std::fs::read_to_string(broker.config.state_dir.join("audit.retired"));
-    let text = text + &retired.unwrap_or_default();
+    let (audit, lease) = (broker.audit_key.hex(), lease.public().hex());
+    let text = format!("audit {audit}\nlease {lease}\n{retired}");
     let path: PathBuf = broker.config.runtime_dir.join("keys.pub");
     let draft = broker.config.runtime_dir.join("keys.pub.new");
     let write = || {

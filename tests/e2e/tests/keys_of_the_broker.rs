@@ -182,6 +182,38 @@ fn another_audit_key_leaves_the_trail_whole_and_the_old_key_without_a_say() {
     assert!(told.stderr.contains("was replaced since"), "{told:?}");
 }
 
+// [F-10]
+#[test]
+fn without_its_retired_keys_a_root_half_does_not_start_and_forgets_none() {
+    let mut at = Recovery::start();
+    run_one(&mut at);
+    rotate(&mut at, "audit");
+    at.instance.stop(Half::Root, "TERM");
+    let retired = at.instance.state().join("audit.retired");
+    let kept = fs::read(&retired).unwrap();
+    let published = fs::read(at.instance.runtime().join("keys.pub")).unwrap();
+    let start = || {
+        let mut command = Command::new(at.instance.path("bin/olb-execd"));
+        command.arg("--config").arg(at.instance.state().join("execd.conf"));
+        Ran::from(command.output().unwrap()).expect(69).stderr
+    };
+    for damaged in [&kept[1..], b"\xff\xfe\n", &kept[..kept.len() - 2]] {
+        fs::write(&retired, damaged).unwrap();
+        let told = start();
+        assert!(told.contains("audit.retired is not 'audit-retired'"), "{told}");
+        assert!(told.contains("restore the file"), "{told}");
+    }
+    fs::remove_file(&retired).unwrap();
+    fs::create_dir(&retired).unwrap();
+    let told = start();
+    assert!(told.contains("audit.retired is not a regular file"), "{told}");
+    assert_eq!(fs::read(at.instance.runtime().join("keys.pub")).unwrap(), published);
+    fs::remove_dir(&retired).unwrap();
+    fs::write(&retired, kept).unwrap();
+    at.revive(Half::Root);
+    at.instance.olb(at.alice.uid, &["audit", "verify", "--no-anchor"]).expect(0);
+}
+
 /// A trail with one more outcome, signed by whoever holds `key`.
 fn go_on_with(trail: &Path, key: &SigningKey<Audit>) -> String {
     let mut text = fs::read_to_string(trail).unwrap();
