@@ -312,4 +312,5 @@ them on another host:
   journalctl -o cat _SYSTEMD_UNIT=olb-execd.service _UID=0 _COMM=olb-execd > heads.txt
   olb audit verify --keys keys.pub --anchor heads.txt audit.jsonl
 
-Without an anchor an intact trail is 0 too, and the output says that its end is not proved.";
+Without an anchor an intact trail is 0 too, and the output says that its end is not proved. With --keys, \
+heads that are newer than all others and of a key that is not among them are 2: it was replaced since.";

@@ -168,6 +168,20 @@ fn another_audit_key_leaves_the_trail_whole_and_the_old_key_without_a_say() {
     let unproved = verify(&at, &keys, &old_trail).expect(2);
     assert!(unproved.stderr.contains("was replaced since"), "{unproved:?}");
     verify(&at, &old_keys, &trail).expect(2);
+    // The log has gone on under a key that the old file does not hold.
+    let heads = at.instance.log("execd");
+    let anchored = |keys: &Path, trail: &Path| {
+        let paths = [keys, &heads, trail].map(|path| path.to_str().unwrap());
+        let [keys, heads, trail] = paths;
+        let words = ["audit", "verify", "--keys", keys, "--anchor", heads, trail];
+        at.instance.olb(at.alice.uid, &words)
+    };
+    let open = anchored(&old_keys, &old_trail).expect(2);
+    let new_kid = audit_key(&at).public().kid().hex();
+    assert!(open.stderr.contains("is not among the keys given"), "{open:?}");
+    let told = anchored(&keys, &trail).expect(0);
+    assert!(told.stdout.contains("anchored: "), "{told:?}");
+    assert!(fs::read_to_string(&heads).unwrap().contains(&format!("kid={new_kid}")));
 
     let forged = at.instance.path("forged");
     fs::write(&forged, go_on_with(&old_trail, &old)).unwrap();

@@ -34,6 +34,8 @@ pub(super) struct Anchors {
     pub(super) heads: BTreeMap<u64, ChainHead>,
     /// Lines that are about a broker with another audit key.
     foreign: u64,
+    /// The first such line after the last one that counts: its record's number and its key.
+    unknown_since: Option<(u64, Kid)>,
     /// Where they are from, for a sentence.
     pub(super) source: String,
     /// Why there is none.
@@ -87,11 +89,27 @@ impl Anchors {
     pub(super) fn passed_over(&self) -> Option<String> {
         (self.foreign > 0 && !self.heads.is_empty()).then(|| {
             format!(
-                "{} further heads there are of audit keys that were not given; if they are this \
-                 broker's, its key was replaced since, so give --keys its present keys.pub",
+                "{} further heads there are of audit keys that were not given, so of another broker",
                 self.foreign
             )
         })
+    }
+
+    /// Refuses heads that are newer than all that count and of a key that was not given. Keys from a
+    /// file may be older than the journal: then the trail went on under a new key, and whoever has
+    /// the one before could have written another end.
+    ///
+    /// # Errors
+    /// Cannot verify; names the key.
+    pub(super) fn require_all_known(&self) -> Result<(), Unproved> {
+        let Some((sequence, kid)) = self.unknown_since else { return Ok(()) };
+        Err(Unproved::Cannot(format!(
+            "the trail cannot be verified to its end: {} goes on with a head for record {sequence} by \
+             audit key {}, which is not among the keys given; give --keys the broker's present \
+             keys.pub, or where that is another broker's key, --no-anchor",
+            self.source,
+            kid.hex()
+        )))
     }
 
     fn of_file(path: &Path, keys: &BrokerKeys) -> Result<Self, Unproved> {
@@ -162,8 +180,10 @@ impl Anchors {
     fn add(&mut self, anchor: Anchor, keys: &BrokerKeys) -> Result<(), Unproved> {
         if !keys.of_trail().iter().any(|key| key.kid() == anchor.kid) {
             self.foreign = self.foreign.saturating_add(1);
+            self.unknown_since.get_or_insert((anchor.sequence, anchor.kid));
             return Ok(());
         }
+        self.unknown_since = None;
         match self.heads.insert(anchor.sequence, anchor.head) {
             Some(other) if other != anchor.head => Err(Unproved::Broken(format!(
                 "the trail is broken at record {}: {} holds two heads for it, so an older ledger was \

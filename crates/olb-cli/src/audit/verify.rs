@@ -68,7 +68,7 @@ pub(super) fn run(args: &AuditVerifyArgs) -> ExitCode {
         Some(path) => of_file(path, args.keys.as_deref(), from),
         None => of_running(args.keys.as_deref(), from),
     };
-    report(&result, args.json)
+    report(&result.and_then(|verified| verified.by(args.keys.as_deref())), args.json)
 }
 
 fn report(result: &Result<Verified, Unproved>, is_json: bool) -> ExitCode {
@@ -92,6 +92,13 @@ fn report(result: &Result<Verified, Unproved>, is_json: bool) -> ExitCode {
 }
 
 impl Verified {
+    /// The same, where the keys can have said all: those of `keys_file` may be older than the
+    /// anchors, those of the running broker are not.
+    fn by(self, keys_file: Option<&Path>) -> Result<Self, Unproved> {
+        keys_file.map_or(Ok(()), |_| self.anchors.require_all_known())?;
+        Ok(self)
+    }
+
     fn lines(&self) -> String {
         let Intact { records, head, signed_upto, .. } = self.intact;
         let head = head.hex();

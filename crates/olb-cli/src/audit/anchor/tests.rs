@@ -90,6 +90,26 @@ fn heads_under_another_key_are_of_another_broker() {
     assert!(!is_broken && text.contains("(1 are of audit keys that were not given)"), "{text}");
 }
 
+// [T-11]
+#[test]
+fn heads_under_another_key_that_are_newer_than_all_others_leave_the_end_open() {
+    let trail = trail();
+    let kid = crate::trust::tests::audit_key().public().kid().hex();
+    let [two, four] = [2, 4].map(|count| anchor_line(&trail, count));
+    let foreign = anchor_line(&trail, 9).replace(&kid, &Kid([3; 8]).hex());
+    let known = |lines: &[&String]| {
+        let lines: Vec<&str> = lines.iter().map(|line| line.as_str()).collect();
+        of_text(&lines.join("\n")).unwrap().require_all_known()
+    };
+    assert_eq!(known(&[&two, &four]), Ok(()));
+    assert_eq!(known(&[&two, &foreign, &four]), Ok(()), "another broker's");
+    let told = known(&[&two, &four, &foreign]).unwrap_err();
+    let Unproved::Cannot(told) = told else { panic!("{told:?}") };
+    assert!(told.contains("a head for record 9 by audit key 0303030303030303"), "{told}");
+    let only = journal(&format!("echo '{foreign}'")).unwrap();
+    assert!(only.require_all_known().is_err(), "also where no other is left");
+}
+
 #[test]
 fn a_file_that_holds_no_head_or_cannot_be_read_proves_nothing() {
     assert!(!sentence(of_text("")).0);
