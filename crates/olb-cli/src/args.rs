@@ -236,12 +236,13 @@ pub(crate) enum LeaseCommand {
 /// `olb lease inspect`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit code: 0 where no check fails, 77 where one does. `stage` is the first that fails, or `valid`. \
-Whether a lease was used or taken back is the running broker's word, unless a receipt proves it."
+    after_help = "Exit code: 0 where no check fails, 77 where one does. `stage` is the first that fails; else `unverified` where \
+a check could not be made, as with --keys, or `valid`. `unproved` names the checks that were not made or hold on \
+the word of the front only (`said`): without a receipt, that a lease was neither used nor taken back."
 )]
 pub(crate) struct InspectArgs {
     /// The lease, olbl1_...
-    #[arg(value_name = "LEASE", required_unless_present = "lease_file")]
+    #[arg(value_name = "LEASE")]
     pub(crate) lease: Option<String>,
     /// File that holds it
     #[arg(long, value_name = "F", conflicts_with = "lease")]

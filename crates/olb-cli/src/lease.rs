@@ -78,7 +78,7 @@ fn inspect(args: &InspectArgs) -> Result<Inspection, Failure> {
             let shown = safe(path.as_os_str().as_encoded_bytes());
             Failure::usage(format!("the lease in {shown} cannot be read ({error})"))
         })?,
-        (None, None) => return Err(Failure::usage("give the lease, or --lease-file")),
+        (None, None) => return Err(Failure::usage("give the lease, or --lease-file F")),
     };
     let known = match &args.keys {
         Some(path) => Known::offline(BrokerKeys::read(path).map_err(Failure::usage)?),

@@ -127,6 +127,7 @@ fn a_requester_sees_its_own_outcomes_and_no_trail() {
     assert_eq!(listed["requests"], json!([]));
     let inspected = instance.olb(other, &["lease", "inspect", &lease]).expect(0).json();
     assert_eq!(inspected["command"], Value::Null, "what it was for is not the other's to know");
+    assert_eq!(inspected["stage"], "unverified");
 }
 
 #[test]
@@ -145,7 +146,9 @@ fn inspect_says_of_a_lease_what_became_of_it() {
     let fresh = inspect(&lease, 0);
     assert_eq!((&fresh["stage"], &fresh["valid_signature"]), (&json!("valid"), &json!(true)));
     assert_eq!(fresh["command"], "id -r -u");
-    assert!(fresh["checks"].as_array().unwrap().iter().all(|check| check["verdict"] == "ok"));
+    // Nobody but the front was asked whether it is still good.
+    assert_eq!(fresh["unproved"], json!(["epoch", "burned", "revoked"]));
+    assert!(why(&fresh, "burned").contains("says the front"), "{fresh}");
     instance.exec(agent, &lease, &["id", "-r", "-u"]).expect(0);
     let used = inspect(&lease, 77);
     assert_eq!(used["stage"], "burned");
@@ -167,4 +170,7 @@ fn inspect_says_of_a_lease_what_became_of_it() {
     let words = ["lease", "inspect", "--keys", text(&keys), "--text", &taken_back];
     let offline = instance.olb(instance.stranger(), &words).expect(0).stdout;
     assert!(offline.contains("revoked        not checked: "), "{offline}");
+    assert!(offline.contains("\nstage          unverified (not proved: audience, "), "{offline}");
+    let missing = instance.olb(agent, &["lease", "inspect"]).expect(64);
+    assert!(missing.stderr.contains("--lease-file"), "{missing:?}");
 }

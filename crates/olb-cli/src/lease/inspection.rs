@@ -17,6 +17,8 @@ use crate::trust::{BrokerKeys, Run};
 /// What a check says.
 enum Verdict {
     Holds,
+    /// It holds if the front, which may lie, says the truth: what it says.
+    Said(String),
     Fails(String),
     /// It could not be made.
     Open(String),
@@ -74,6 +76,12 @@ impl Inspection {
         self.check(stage, if holds { Ok(()) } else { Err(why()) });
     }
 
+    /// What only the front can tell here. That somebody lies in it is noticed by the root half alone.
+    fn believe(&mut self, stage: &'static str, what: &str) {
+        let why = format!("{what}, says the front; the root half's trail was not asked");
+        self.checks.push(Check { stage, verdict: Verdict::Said(why) });
+    }
+
     fn leave_open(&mut self, stage: &'static str, why: &str) {
         self.checks.push(Check { stage, verdict: Verdict::Open(why.to_owned()) });
     }
@@ -119,9 +127,12 @@ impl Inspection {
         let here = keys.any(|key| olb_lease::audience(&info.host, key) == claims.audience);
         let host = safe(info.host.as_bytes());
         self.require("audience", here, || format!("it is not meant for the broker on {host}"));
-        self.require("epoch", info.epoch == claims.epoch, || {
-            "the broker began a new epoch since; ask again".to_owned()
-        });
+        if info.epoch == claims.epoch {
+            self.believe("epoch", "the broker is in the lease's epoch");
+        } else {
+            let why = "the broker began a new epoch since; ask again";
+            self.check::<()>("epoch", Err(why.to_owned()));
+        }
     }
 
     /// Whether it is for the plan that the broker has, and can still be used.
@@ -163,18 +174,20 @@ impl Inspection {
                 );
             }
             "executing" | "exited" | "killed" | "spawn_failed" | "outcome_unknown" => {
-                let why = format!("it was used, says the broker without proof: {said}");
+                let why = format!("it was used, says the front without proof: {said}");
                 self.check::<()>("burned", Err(why));
             }
             "approved" | "denied" | "revoked" | "expired" => {
-                self.check("burned", Ok(()));
+                self.believe("burned", "it was not used");
             }
-            _ => self.leave_open("burned", &format!("the broker knows no approval: {said}")),
+            _ => self.leave_open("burned", &format!("the front knows no approval: {said}")),
         }
-        let is_closed = ["denied", "revoked"].contains(&view.state.as_str());
-        self.require("revoked", !is_closed, || {
-            format!("it was taken back, says the broker: {said}")
-        });
+        if ["denied", "revoked"].contains(&view.state.as_str()) {
+            let why = format!("it was taken back, says the front: {said}");
+            self.check::<()>("revoked", Err(why));
+        } else {
+            self.believe("revoked", "it was not taken back");
+        }
     }
 
     fn check_times(&mut self, claims: &LeaseClaims, view: Option<&RequestView>, now: u64) {
@@ -191,22 +204,39 @@ impl Inspection {
         });
     }
 
-    /// The first stage that fails, or `valid`.
+    /// The first stage that fails; else `unverified` where a check could not be made, else `valid`.
     pub(super) fn stage(&self) -> &'static str {
-        let mut checks = self.checks.iter();
-        let failed = checks.find(|check| matches!(check.verdict, Verdict::Fails(_)));
-        failed.map_or("valid", |check| check.stage)
+        let is_open = |check: &Check| matches!(check.verdict, Verdict::Open(_));
+        match self.failed() {
+            Some(check) => check.stage,
+            None if self.checks.iter().any(is_open) => "unverified",
+            None => "valid",
+        }
+    }
+
+    fn failed(&self) -> Option<&Check> {
+        self.checks.iter().find(|check| matches!(check.verdict, Verdict::Fails(_)))
     }
 
     /// Whether nothing fails.
     pub(super) fn is_good(&self) -> bool {
-        self.stage() == "valid"
+        self.failed().is_none()
+    }
+
+    /// The checks that were not made, or hold on the front's word only.
+    fn unproved(&self) -> Vec<&'static str> {
+        let is_unproved =
+            |check: &&Check| matches!(check.verdict, Verdict::Said(_) | Verdict::Open(_));
+        self.checks.iter().filter(is_unproved).map(|check| check.stage).collect()
     }
 
     /// The documented object.
     pub(super) fn json(&self) -> Value {
         let checks = self.checks.iter().map(|check| match &check.verdict {
             Verdict::Holds => json!({ "check": check.stage, "verdict": "ok" }),
+            Verdict::Said(why) => {
+                json!({ "check": check.stage, "verdict": "said", "why": why })
+            }
             Verdict::Open(why) => {
                 json!({ "check": check.stage, "verdict": "not_checked", "why": why })
             }
@@ -217,6 +247,7 @@ impl Inspection {
             "valid_signature": self.is_signed,
             "claims": self.claims.as_ref().map(claims_json),
             "command": self.command,
+            "unproved": self.unproved(),
             "checks": checks.collect::<Vec<_>>(),
         })
     }
@@ -227,6 +258,7 @@ impl Inspection {
         for check in &self.checks {
             let verdict = match &check.verdict {
                 Verdict::Holds => "ok".to_owned(),
+                Verdict::Said(why) => format!("ok, but not proved: {why}"),
                 Verdict::Open(why) => format!("not checked: {why}"),
                 Verdict::Fails(why) => format!("FAILED: {why}"),
             };
@@ -245,7 +277,10 @@ impl Inspection {
         if let Some(command) = &self.command {
             lines.push_str(&format!("command        {command}\n"));
         }
-        lines.push_str(&format!("stage          {}\n", self.stage()));
+        let unproved = self.unproved().join(", ");
+        let unproved =
+            if unproved.is_empty() { unproved } else { format!(" (not proved: {unproved})") };
+        lines.push_str(&format!("stage          {}{unproved}\n", self.stage()));
         lines
     }
 }

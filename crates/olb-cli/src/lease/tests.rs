@@ -129,15 +129,24 @@ fn a_lease_that_was_used_or_taken_back_says_so_and_on_whose_word() {
         ("revoked", "revoked"),
         ("approved", "valid"),
         ("expired", "expired"),
-        ("pending", "valid"),
+        ("pending", "unverified"),
     ]) {
         assert_eq!(stage_of(&claims(), &in_state(state)), stage, "{state}");
     }
     let inspect = |known: &Known| Inspection::new(&armored(&claims()), known, NOW);
     let (verdict, why) = check_of(&inspect(&in_state("pending")), "burned");
     assert_eq!(verdict, "not_checked", "{why}");
+    let approved = inspect(&in_state("approved"));
+    for (stage, what) in [("burned", "it was not used"), ("revoked", "it was not taken back")] {
+        let (verdict, why) = check_of(&approved, stage);
+        let want = format!("{what}, says the front; the root half's trail was not asked");
+        assert_eq!((verdict.as_str(), why), ("said", want));
+    }
+    assert_eq!(approved.json()["unproved"], json!(["epoch", "burned", "revoked"]));
+    let last = "stage          valid (not proved: epoch, burned, revoked)\n";
+    assert!(approved.lines().ends_with(last), "{}", approved.lines());
     let (_, why) = check_of(&inspect(&in_state("executing")), "burned");
-    assert!(why.starts_with("it was used, says the broker without proof: "), "{why}");
+    assert!(why.starts_with("it was used, says the front without proof: "), "{why}");
     // A receipt of this very lease's run, and of another lease's run of the same plan.
     let ended = finished(claims().plan, Outcome::Exited(3), b"");
     let proved = |event| {
@@ -149,7 +158,7 @@ fn a_lease_that_was_used_or_taken_back_says_so_and_on_whose_word() {
     let (cti, cut_by) = (Cti([3; 16]), CutBy::Nobody);
     let other =
         RecordEvent::Finished { plan, cti, outcome, stdout, stderr, cut_by, duration_ms: 4 };
-    assert!(proved(other).starts_with("it was used, says the broker without proof: "));
+    assert!(proved(other).starts_with("it was used, says the front without proof: "));
 }
 
 #[test]
@@ -187,6 +196,10 @@ fn the_documented_object_has_stage_signature_and_every_claim() {
         checks.filter(|check| check["verdict"] == name).count()
     };
     assert_eq!([verdicts("ok"), verdicts("not_checked"), verdicts("failed")], [6, 5, 1]);
+    let open = ["audience", "epoch", "plan", "burned", "revoked"];
+    assert_eq!(object["unproved"], json!(open));
+    let in_time = Inspection::new(&armored(&claims()), &offline, NOW);
+    assert_eq!((in_time.stage(), in_time.is_good()), ("unverified", true), "open is not good");
     let explained =
         |check: &serde_json::Value| check["verdict"] == "ok" || check["why"].is_string();
     assert!(object["checks"].as_array().unwrap().iter().all(explained));
