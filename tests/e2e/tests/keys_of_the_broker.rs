@@ -4,13 +4,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::Command;
+use std::thread;
 
 use olb_e2e_tests::{Half, Instance, Options, Ran, Recovery, lines, wait_until};
+use olb_exec_api::{Reason, Refusal, Status, reply};
 use olb_lease::{
     Audit, ChainHead, Digest, EpochReason, PublicKey, RawReceipt, ReceiptClaims, Record,
     RecordEvent, SigningKey,
 };
+use olb_sys::socket::{accept, listen_seqpacket, recv_datagram, send_datagram};
 use serde_json::Value;
 
 fn keys(instance: &Instance, words: &[&str]) -> Ran {
@@ -120,6 +123,32 @@ fn a_request_to_the_broker_under_its_former_key_ends_also_where_the_front_was_do
     let again = at.ask(&command);
     assert_ne!(again, id, "nobody can answer the one before");
     at.ran_once(&again, &command, &file);
+}
+
+#[test]
+fn a_rotation_that_the_root_half_is_too_busy_to_confirm_says_that_the_new_key_is_in_place() {
+    let mut at =
+        Recovery::of(Instance::with(Options { without_front: true, ..Options::default() }));
+    at.instance.stop(Half::Root, "TERM");
+    let before = audit_key(&at).public().hex();
+    let socket = at.instance.runtime().join("exec.sock");
+    fs::remove_file(&socket).ok();
+    let listener = listen_seqpacket(&socket, 0o600, None).unwrap();
+    let refusing = thread::spawn(move || {
+        let peer = accept(&listener).unwrap();
+        recv_datagram(&peer, 1 << 10, 0).unwrap();
+        let busy = Refusal::new(Reason::Busy, "too much is asked").encode();
+        send_datagram(&peer, &reply(Status::Refused, &busy, &[]).unwrap(), &[]).unwrap();
+    });
+    let told = keys(&at.instance, &["rotate", "audit", "--json"]).expect(69);
+    refusing.join().unwrap();
+    assert_eq!(told.json()["error"], "not_in_force", "{told:?}");
+    for part in ["the new audit key is in place", "too much is asked", "olb-execd --config "] {
+        assert!(told.stderr.contains(part), "{part}: {told:?}");
+    }
+    assert_ne!(audit_key(&at).public().hex(), before);
+    at.revive(Half::Root);
+    assert_eq!(hex(&at.sock.info().audit_key), audit_key(&at).public().hex());
 }
 
 /// The newest record of an epoch's beginning.
@@ -256,15 +285,39 @@ fn go_on_with(trail: &Path, key: &SigningKey<Audit>) -> String {
 /// A call that no program here gets to.
 const NEVER: u32 = 60_000;
 
-/// `olb keys rotate audit`, killed as it begins the `nth` of these system calls.
-fn rotate_and_die(instance: &Instance, calls: &str, nth: u32) -> ExitStatus {
-    let inject = format!("inject={calls}:signal=KILL:when={nth}");
+/// `olb keys rotate audit`, to which `fault` happens at the `nth` of these system calls.
+fn rotate_with(instance: &Instance, calls: &str, fault: &str, nth: u32) -> Ran {
+    let inject = format!("inject={calls}:{fault}:when={nth}");
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null", "-e", &inject]).arg(instance.path("bin/olb"));
-    command.args(["keys", "rotate", "audit"]).stdout(Stdio::null());
+    command.args(["keys", "rotate", "audit"]);
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     command.env("OLB_RUNTIME_DIR", instance.runtime());
-    command.status().expect("strace")
+    Ran::from(command.output().expect("strace"))
+}
+
+#[test]
+fn a_rotation_that_fails_says_which_key_is_in_place() {
+    let instance = Instance::with(Options { without_front: true, ..Options::default() });
+    let mut at = Recovery::of(instance);
+    at.instance.stop(Half::Root, "TERM");
+    let mut seen = [0; 2];
+    for name in ["fsync", "?rename,?renameat,?renameat2"] {
+        // Twice each: what an attempt that failed has kept is not kept again by the next one.
+        for nth in (1..=6).flat_map(|nth| [nth; 2]) {
+            let before = audit_key(&at).public().hex();
+            let ran = rotate_with(&at.instance, name, "error=EIO", nth);
+            if ran.code == 0 {
+                continue;
+            }
+            let is_new = audit_key(&at).public().hex() != before;
+            seen[usize::from(is_new)] += 1;
+            let told =
+                if is_new { "the new key is in place" } else { "the old key is still in place" };
+            assert!(ran.stderr.contains(told), "{name} {nth}: {ran:?}");
+        }
+    }
+    assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
 }
 
 #[test]
@@ -279,7 +332,7 @@ fn a_rotation_that_is_killed_at_any_of_its_calls_leaves_one_key_and_forgets_none
         for nth in 1.. {
             // The one that is killed, and the next one, which finds what that left.
             let ended = [nth, NEVER].map(|nth| {
-                let ended = rotate_and_die(&at.instance, name, nth);
+                let ended = rotate_with(&at.instance, name, "signal=KILL", nth).code;
                 let key = audit_key(&at).public().hex();
                 if key != present {
                     let kept = at.instance.state().join("audit.retired");
@@ -288,7 +341,7 @@ fn a_rotation_that_is_killed_at_any_of_its_calls_leaves_one_key_and_forgets_none
                     assert!(kept.contains(&line), "{name} {nth}: {kept}");
                     (present, made) = (key, made + 1);
                 }
-                ended.success()
+                ended == 0
             });
             assert!(ended[1], "after {name} {nth}");
             if ended[0] {

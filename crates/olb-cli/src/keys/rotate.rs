@@ -171,8 +171,15 @@ fn swap<R: Role>(
     };
     let (seed, new) = seed::fresh::<R>().map_err(|error| failed(path, &error))?;
     before(&old)?;
-    replace(path, &seed::to_hex(&seed), 0o400).map_err(|error| failed(path, &error))?;
-    Ok(Change { old, new: Public::of(&new) })
+    let change = Change { old, new: Public::of(&new) };
+    match replace(path, &seed::to_hex(&seed), 0o400) {
+        Ok(()) => Ok(change),
+        // It may be there, and only not be known to be on the disk.
+        Err(error) if seed::read::<R>(path).is_ok_and(|now| Public::of(&now) == change.new) => {
+            Err(unsure(path, &error))
+        }
+        Err(error) => Err(failed(path, &error)),
+    }
 }
 
 /// Keeps the public half of an audit key, so that what it signed can be verified. First this, then
@@ -195,6 +202,18 @@ fn failed(path: &Path, error: &std::io::Error) -> Failure {
     Failure::usage(format!("{shown} cannot be used ({error}); the old key is still in place"))
 }
 
+fn unsure(path: &Path, error: &std::io::Error) -> Failure {
+    let shown = safe(path.as_os_str().as_encoded_bytes());
+    Failure::new(
+        code::UNAVAILABLE,
+        "not_in_force",
+        format!(
+            "the new key is in place in {shown}, but a power cut now could bring the old one back \
+             ({error}); look at the disk, then start the root half again"
+        ),
+    )
+}
+
 /// Has the root half started again, where one runs and systemd can do that.
 fn bring_into_force(
     which: BrokerKey,
@@ -204,21 +223,23 @@ fn bring_into_force(
 ) -> Result<State, Failure> {
     let root_half = RootHalf::of(&place.runtime_dir);
     let is_in_force = |info: &Info| which.in_force(info) == change.new.bytes;
-    match root_half.info()? {
-        None => return Ok(State::AtNextStart),
-        Some(info) if is_in_force(&info) => return Ok(State::InForce),
-        Some(_) => {}
-    }
-    if args.no_restart || !is_active(place) {
-        return Err(not_yet(which, place));
-    }
+    let why = match root_half.info() {
+        Ok(None) => return Ok(State::AtNextStart),
+        Ok(Some(info)) if is_in_force(&info) => return Ok(State::InForce),
+        Ok(Some(_)) => "the root half that runs has the old one".to_owned(),
+        // The key file is changed already, whatever the root half is busy with.
+        Err(failure) => format!("whether the root half has it is not known ({})", failure.text),
+    };
     // Not waited for by systemctl: where an approved command does this, the stop waits for it.
-    if !systemctl(&["--no-block", "restart", UNIT]) {
-        return Err(not_yet(which, place));
+    let restarts =
+        !args.no_restart && is_active(place) && systemctl(&["--no-block", "restart", UNIT]);
+    if !restarts {
+        return Err(not_yet(which, place, &why));
     }
     let deadline = Instant::now() + RESTART_TIME;
     while Instant::now() < deadline {
-        if root_half.info()?.as_ref().is_some_and(is_in_force) {
+        // While it stops and starts it may answer nothing, or something else.
+        if root_half.info().is_ok_and(|info| info.as_ref().is_some_and(is_in_force)) {
             return Ok(State::InForce);
         }
         thread::sleep(RESTART_PAUSE);
@@ -234,13 +255,13 @@ fn bring_into_force(
     ))
 }
 
-fn not_yet(which: BrokerKey, place: &Place) -> Failure {
+fn not_yet(which: BrokerKey, place: &Place, why: &str) -> Failure {
     let name = which.name();
     let config: PathBuf = place.config_file.clone();
     let text = format!(
-        "the new {name} key is in place, but the root half that runs has the old one until it is \
-         started again: 'systemctl restart {UNIT}', or where it is no unit, end it with SIGTERM \
-         (commands that run may end first) and start 'olb-execd --config {}'",
+        "the new {name} key is in place, but {why}; start it again, and do not rotate again: \
+         'systemctl restart {UNIT}', or where it is no unit, end it with SIGTERM (commands that run \
+         may end first) and start 'olb-execd --config {}'",
         safe(config.as_os_str().as_encoded_bytes())
     );
     Failure::new(code::UNAVAILABLE, "not_in_force", text)

@@ -10,7 +10,8 @@ use olb_sys::file::write_new_private;
 /// looks, also after a power cut, finds what was there before or all of this.
 ///
 /// # Errors
-/// Then nothing has changed.
+/// Nothing has changed; or all of it is there and the folder cannot be synced, so that a power cut
+/// may bring back what was there before.
 pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".draft");
