@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use olb_lease::{Approver, PublicKey};
+use olb_lease::{Approver, Kid, PublicKey};
 use olb_review::display::safe;
 use olb_sys::account::{Account, user_by_name, user_by_uid};
 use serde_json::{Value, json};
@@ -19,6 +19,8 @@ use crate::keys::write::replace;
 use crate::out::say;
 use crate::{json, keys};
 
+mod confirm;
+
 /// A name is at most this long, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -31,7 +33,13 @@ pub(crate) fn run(args: &EnrollArgs) -> ExitCode {
         }
         Ok(done) => {
             let path = safe(done.path.as_os_str().as_encoded_bytes());
-            say!("{} (uid {}) may approve with key {} ({path}).", done.name, done.uid, done.kid);
+            let (name, uid, kid) = (&done.name, done.uid, &done.kid);
+            let told = if done.is_in_force {
+                format!("may approve with key {kid} ({path})")
+            } else {
+                format!("is enrolled with key {kid} ({path}); no root half runs that confirms it")
+            };
+            say!("{name} (uid {uid}) {told}.");
             ExitCode::SUCCESS
         }
         Err(failure) => failure.report(args.json),
@@ -44,11 +52,16 @@ struct Enrolled {
     key: String,
     kid: String,
     path: PathBuf,
+    /// Whether a root half runs, and takes the key.
+    is_in_force: bool,
 }
 
 impl Enrolled {
     fn json(&self) -> Value {
-        json!({ "name": self.name, "uid": self.uid, "key": self.key, "kid": self.kid })
+        json!({
+            "name": self.name, "uid": self.uid, "key": self.key, "kid": self.kid,
+            "in_force": self.is_in_force,
+        })
     }
 }
 
@@ -94,8 +107,8 @@ fn enroll(args: &EnrollArgs) -> Result<Enrolled, Failure> {
     let kid = check_key_is_usable(&dir, &public(&key)?)?;
     check_key_is_new(&dir, &name, &key)?;
     let path = dir.join(format!("{name}.conf"));
-    put(&path, &file(args, &name, account.uid, &key, &groups))?;
-    Ok(Enrolled { name, uid: account.uid, key, kid, path })
+    let is_in_force = put(&dir, &path, &file(args, &name, account.uid, &key, &groups), kid)?;
+    Ok(Enrolled { name, uid: account.uid, key, kid: kid.hex(), path, is_in_force })
 }
 
 /// Puts `key` in the place of the enrolled key `old`: everything else stays as it is.
@@ -107,8 +120,10 @@ fn succeed(dir: &Path, old: &str, key: &PublicKey<Approver>) -> Result<Enrolled,
     let is_key = |line: &&str| line.split_once('=').is_some_and(|(name, _)| name.trim() == "key");
     let new = format!("key = {}", key.hex());
     let lines = text.lines().map(|line| if is_key(&line) { new.as_str() } else { line });
-    put(&path, &lines.flat_map(|line| [line, "\n"]).collect::<String>())?;
-    Ok(Enrolled { name: enrolled.name, uid: enrolled.uid, key: key.hex(), kid, path })
+    let text: String = lines.flat_map(|line| [line, "\n"]).collect();
+    let is_in_force = put(dir, &path, &text, kid)?;
+    let (name, uid) = (enrolled.name, enrolled.uid);
+    Ok(Enrolled { name, uid, key: key.hex(), kid: kid.hex(), path, is_in_force })
 }
 
 /// The one enrolment file in order with this name or key id.
@@ -137,27 +152,32 @@ fn public(hex: &str) -> Result<PublicKey<Approver>, Failure> {
 }
 
 /// The key's id, unless the key was revoked.
-fn check_key_is_usable(dir: &Path, key: &PublicKey<Approver>) -> Result<String, Failure> {
-    let kid = key.kid().hex();
-    if dir.join(format!("{kid}.revoked")).symlink_metadata().is_err() {
+fn check_key_is_usable(dir: &Path, key: &PublicKey<Approver>) -> Result<Kid, Failure> {
+    let kid = key.kid();
+    if dir.join(format!("{}.revoked", kid.hex())).symlink_metadata().is_err() {
         return Ok(kid);
     }
-    Err(Failure::refused(
-        "revoked",
-        format!(
-            "key {kid} was revoked, for ever; its owner makes another one with 'olb keys rotate', \
-             and root enrols that with --user and --key"
-        ),
-    ))
+    Err(confirm::revoked(kid, "was revoked"))
 }
 
-fn put(path: &Path, text: &str) -> Result<(), Failure> {
+/// Writes an enrolment of the key `kid`, unless the root half has that as revoked.
+fn put(dir: &Path, path: &Path, text: &str, kid: Kid) -> Result<bool, Failure> {
+    let before = fs::read(path).ok();
     replace(path, text.as_bytes(), 0o644).map_err(|error| {
         let shown = safe(path.as_os_str().as_encoded_bytes());
         Failure::usage(format!(
             "{shown} cannot be written ({error}); create its folder, owned by root"
         ))
-    })
+    })?;
+    let confirmed = confirm::by_root_half(dir, path, kid);
+    if confirmed.as_ref().is_err_and(|failure| failure.name == confirm::REVOKED) {
+        // It says what is not so; nothing depends on it.
+        match before {
+            Some(before) => replace(path, &before, 0o644).ok(),
+            None => fs::remove_file(path).ok(),
+        };
+    }
+    confirmed
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {

@@ -21,7 +21,7 @@ mod list;
 pub(crate) mod place;
 mod renew;
 mod revoke;
-mod root_half;
+pub(crate) mod root_half;
 mod rotate;
 mod seed;
 pub(crate) mod write;
