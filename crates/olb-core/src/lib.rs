@@ -19,7 +19,8 @@
 //! honest and the requester informed. Where the two differ, [`Lifecycle::reconcile`] takes the
 //! ledger's word.
 //!
-//! [`sudo`] stands apart: it understands the command line that agents type.
+//! [`sudo`] and [`operands`] stand apart: they understand the command lines that agents type, and
+//! which files those name.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(
@@ -33,6 +34,7 @@ mod decision;
 mod lifecycle;
 mod limits;
 mod matching;
+pub mod operands;
 mod reject;
 mod request;
 #[cfg(test)]
