@@ -53,7 +53,8 @@ pub(crate) enum AdmissionError {
     )]
     NotRequester,
     #[error(
-        "this account is no approver; an administrator can enrol its key with 'olb keys enroll'"
+        "no key of this account may approve: none was enrolled, or it was revoked or has ended; root \
+         sees which with 'olb keys list', and enrols one with 'olb keys enroll'"
     )]
     NotApprover,
     #[error("the limit {limit} = {max} is reached; wait for others of yours to end")]

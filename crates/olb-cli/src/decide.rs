@@ -1,12 +1,13 @@
 //! `olb approve`, `olb deny` and `olb revoke`: what is shown is what is signed, and nothing is
 //! called done without the root half's signed word.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use olb_exec_api::{Enrolment, Info};
+use olb_exec_api::{Enrolment, Info, Reason};
 use olb_lease::{
-    Approver, Digest, Evidence, Plan, PlanDigest, SigningKey, VerdictClaims, VerdictKind,
+    Approver, Digest, Evidence, Kid, Plan, PlanDigest, SigningKey, VerdictClaims, VerdictKind,
     plan_digest, sha256, verdict_limit,
 };
 use olb_review::display::safe;
@@ -16,6 +17,8 @@ use olb_wire::{Request, RequestView, Response};
 use crate::args::{ApproveArgs, DecideArgs, DenyArgs, RevokeArgs};
 use crate::client::{Runtime, Socket};
 use crate::failure::{Failure, code};
+use crate::keys::folder::{is_revoked_in, revoked};
+use crate::keys::place::approvers_dir;
 use crate::out::{say, say_text};
 use crate::select::Selector;
 use crate::trust::BrokerKeys;
@@ -96,7 +99,7 @@ impl Subject {
 
 /// Before anything is signed, a request that is not the one that was named is a refusal.
 fn nothing_signed(mut failure: Failure) -> Failure {
-    if failure.name == olb_exec_api::Reason::Mismatch.name() {
+    if failure.name == Reason::Mismatch.name() {
         failure.code = code::REFUSED;
         failure.text.push_str("; nothing was signed");
     }
@@ -111,7 +114,8 @@ fn decide(kind: VerdictKind, args: &DecideArgs, reason: &str) -> Result<Confirme
     let selector = Selector::parse(&args.id)?;
     let runtime = Runtime::for_operator()?;
     let keys = BrokerKeys::of_running(&runtime)?;
-    let subject = match Subject::fetch(runtime, keys, &selector) {
+    let subject = Subject::fetch(runtime.clone(), keys, &selector);
+    let subject = match subject.map_err(|failure| of_key(failure, args, &runtime)) {
         Ok(subject) => subject,
         // Without a broker nothing was asked and nothing answered: that is plain enough.
         Err(failure) if kind == VerdictKind::Approve || failure.is_no_broker() => {
@@ -120,7 +124,8 @@ fn decide(kind: VerdictKind, args: &DecideArgs, reason: &str) -> Result<Confirme
         Err(failure) => return Err(confirm::not_found(&selector, &failure)),
     };
     let key = keys::load(args.key.as_deref(), &subject.runtime)?;
-    let enrolment = enrolment(&subject.info, &key)?;
+    let enrolment =
+        enrolment(&subject.info, &key).map_err(|failure| of_key(failure, args, &runtime))?;
     let evidence = evidence(kind, &selector, &subject)?;
     let issued_at = u32::try_from(olb_sys::clock::unix_secs()).unwrap_or(u32::MAX);
     let life = VERDICT_SECS_MAX.min(enrolment.lease_lifetime_secs);
@@ -135,6 +140,24 @@ fn decide(kind: VerdictKind, args: &DecideArgs, reason: &str) -> Result<Confirme
     };
     let verdict = claims.sign(&key).map_err(|error| Failure::usage(error.to_string()))?;
     send(&subject, &claims, verdict)
+}
+
+/// Who is told not to be enrolled hears why where that was the key's end: the caller's own key and
+/// the folder of enrolments say so, and nobody has to be believed.
+fn of_key(failure: Failure, args: &DecideArgs, runtime: &Runtime) -> Failure {
+    let is_it = failure.name == Reason::NotEnrolled.name();
+    let Some(dir) = approvers_dir(None).ok().filter(|_| is_it) else { return failure };
+    match keys::load(args.key.as_deref(), runtime) {
+        Ok(key) => of_key_in(failure, &dir, key.public().kid()),
+        Err(_) => failure,
+    }
+}
+
+fn of_key_in(mut failure: Failure, dir: &Path, kid: Kid) -> Failure {
+    if is_revoked_in(dir, kid) {
+        failure.text = revoked(kid, "was revoked");
+    }
+    failure
 }
 
 fn enrolment<'a>(info: &'a Info, key: &SigningKey<Approver>) -> Result<&'a Enrolment, Failure> {

@@ -13,13 +13,15 @@ use serde_json::{Value, json};
 use crate::args::EnrollArgs;
 use crate::failure::Failure;
 use crate::instance::child::Program;
-use crate::keys::folder::Folder;
+use crate::keys::folder::{Folder, is_revoked_in, revoked};
 use crate::keys::place::approvers_dir;
 use crate::keys::write::replace;
 use crate::out::say;
 use crate::{json, keys};
 
 mod confirm;
+
+use confirm::REVOKED;
 
 /// A name is at most this long, in bytes.
 const NAME_BYTES_MAX: usize = 64;
@@ -154,10 +156,10 @@ fn public(hex: &str) -> Result<PublicKey<Approver>, Failure> {
 /// The key's id, unless the key was revoked.
 fn check_key_is_usable(dir: &Path, key: &PublicKey<Approver>) -> Result<Kid, Failure> {
     let kid = key.kid();
-    if dir.join(format!("{}.revoked", kid.hex())).symlink_metadata().is_err() {
-        return Ok(kid);
+    if is_revoked_in(dir, kid) {
+        return Err(Failure::refused(REVOKED, revoked(kid, "was revoked")));
     }
-    Err(confirm::revoked(kid, "was revoked"))
+    Ok(kid)
 }
 
 /// Writes an enrolment of the key `kid`, unless the root half has that as revoked.
@@ -170,7 +172,7 @@ fn put(dir: &Path, path: &Path, text: &str, kid: Kid) -> Result<bool, Failure> {
         ))
     })?;
     let confirmed = confirm::by_root_half(dir, path, kid);
-    if confirmed.as_ref().is_err_and(|failure| failure.name == confirm::REVOKED) {
+    if confirmed.as_ref().is_err_and(|failure| failure.name == REVOKED) {
         // It says what is not so; nothing depends on it.
         match before {
             Some(before) => replace(path, &before, 0o644).ok(),

@@ -137,6 +137,18 @@ fn a_key_counts_only_for_its_own_uid() {
 }
 
 #[test]
+fn a_key_that_a_file_revokes_is_said_to_be_revoked_and_not_unknown() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = approver();
+    let kid = key.public().kid();
+    let told = || of_key_in(enrolment(&info(vec![]), &key).unwrap_err(), dir.path(), kid);
+    assert!(told().text.starts_with("your key is not enrolled"), "{}", told().text);
+    std::fs::write(dir.path().join(format!("{}.revoked", kid.hex())), "").unwrap();
+    assert!(told().text.starts_with(&format!("key {} was revoked, for ever", kid.hex())));
+    assert_eq!((told().code, told().name), (77, "not_enrolled"));
+}
+
+#[test]
 fn a_plan_that_a_hostile_front_built_is_not_signed() {
     // The test plan has no environment at all, which no honest front builds.
     let failure = check_plan(&plan()).unwrap_err();

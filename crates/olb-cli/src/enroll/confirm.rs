@@ -6,6 +6,7 @@ use olb_lease::Kid;
 use olb_review::display::safe;
 
 use crate::failure::{Failure, code};
+use crate::keys::folder::revoked;
 use crate::keys::place::Place;
 use crate::keys::root_half::RootHalf;
 
@@ -38,7 +39,7 @@ pub(super) fn by_root_half(dir: &Path, path: &Path, kid: Kid) -> Result<bool, Fa
     // Only now is the whole trail worth reading: it says why.
     if let Some(record) = root_half.end_of_key(kid, 1).map_err(unanswered)? {
         let what = format!("is revoked in the ledger (record {record}), so it cannot approve");
-        return Err(revoked(kid, &what));
+        return Err(Failure::refused(REVOKED, revoked(kid, &what)));
     }
     Err(Failure::new(
         code::UNAVAILABLE,
@@ -47,16 +48,4 @@ pub(super) fn by_root_half(dir: &Path, path: &Path, kid: Kid) -> Result<bool, Fa
             "{shown} is there, but the running root half does not take it; 'olb keys list' says why"
         ),
     ))
-}
-
-/// The refusal of a key that was revoked.
-pub(super) fn revoked(kid: Kid, what: &str) -> Failure {
-    Failure::refused(
-        REVOKED,
-        format!(
-            "key {} {what}, for ever; its owner makes another one with 'olb keys rotate', and root \
-             enrols that with --user and --key",
-            kid.hex()
-        ),
-    )
 }

@@ -106,6 +106,20 @@ impl Folder {
     }
 }
 
+/// Whether a file in `dir` revokes the key `kid`.
+pub(crate) fn is_revoked_in(dir: &Path, kid: Kid) -> bool {
+    dir.join(format!("{}.revoked", kid.hex())).symlink_metadata().is_ok()
+}
+
+/// The sentence on the key `kid`, of which `what` says how it is known to be revoked.
+pub(crate) fn revoked(kid: Kid, what: &str) -> String {
+    format!(
+        "key {} {what}, for ever; its owner makes another one with 'olb keys rotate', and root \
+         enrols that with 'olb keys enroll --user NAME --key HEX'",
+        kid.hex()
+    )
+}
+
 fn enrolment(path: PathBuf, owner: u32) -> EnrolmentFile {
     let bytes = read_trusted(&path, ENROLMENT_BYTES_MAX, owner).map_err(|error| error.to_string());
     let text = bytes.and_then(|bytes| Enrolled::parse(&bytes).map_err(|error| error.to_string()));
