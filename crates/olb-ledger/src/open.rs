@@ -31,7 +31,8 @@ pub(crate) fn open(options: Options) -> Result<(Writer, Opened), LedgerError> {
         boot_id: options.boot_id,
         lease_kid: options.lease_kid,
         now: options.now,
-        may_be_running: options.may_be_running,
+        // What an earlier boot started is not running any more.
+        may_be_running: options.may_be_running && reason != Some(EpochReason::Boot),
         reason,
     };
     let mut writer = Writer {

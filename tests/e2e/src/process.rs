@@ -55,6 +55,11 @@ impl Seeded {
         Self(seed | 1)
     }
 
+    /// Another sequence that this one decides.
+    pub fn split(&mut self) -> Self {
+        Self(self.below(1 << 48) << 1 | 1)
+    }
+
     /// A number below `end`. (xorshift64*)
     pub fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 >> 12;

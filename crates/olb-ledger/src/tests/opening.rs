@@ -43,15 +43,36 @@ fn a_burn_without_outcome_is_unknown_after_a_restart_and_only_once() {
     options.may_be_running = true;
     let (ledger, opened) = Ledger::open(options).unwrap();
     assert_eq!(opened.unknown, vec![requests[0].digest(), requests[2].digest()]);
-    let recorded = ledger.peek(requests[0].digest()).unwrap().recorded.unwrap();
-    let claims = RawReceipt::parse(&recorded.receipt).unwrap().unverified_claims().unwrap();
-    let RecordEvent::Finished { outcome, .. } = claims.decode_record().unwrap().event else {
-        panic!()
-    };
+    let outcome = outcome_of(&ledger, &requests[0]);
     assert_eq!(outcome, Outcome::Unknown { may_be_running: true });
     ledger.close();
     let (ledger, opened) = host.try_open().unwrap();
     assert_eq!(opened.unknown, Vec::new());
+    intact(&ledger);
+}
+
+/// The recorded end of a request.
+fn outcome_of(ledger: &Ledger, request: &Request) -> Outcome {
+    let recorded = ledger.peek(request.digest()).unwrap().recorded.unwrap();
+    let claims = RawReceipt::parse(&recorded.receipt).unwrap().unverified_claims().unwrap();
+    let RecordEvent::Finished { outcome, .. } = claims.decode_record().unwrap().event else {
+        panic!("not an outcome")
+    };
+    outcome
+}
+
+#[test]
+fn what_an_earlier_boot_started_is_not_running_any_more() {
+    let mut host = Host::new();
+    let ledger = host.open();
+    let request = Request::new(&ledger, 1);
+    ledger.burn(verified(&request.approve(&ledger)), check(&ledger)).unwrap();
+    ledger.close();
+    host.boot_id = [2; 16];
+    let mut options = host.options(&host.path());
+    options.may_be_running = true;
+    let (ledger, _) = Ledger::open(options).unwrap();
+    assert_eq!(outcome_of(&ledger, &request), Outcome::Unknown { may_be_running: false });
     intact(&ledger);
 }
 
