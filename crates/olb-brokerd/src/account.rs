@@ -76,7 +76,7 @@ fn describe(account: Account, gid: u32) -> Target {
 
 fn find_user(name: &str) -> Result<Account, AccountError> {
     let found = match name.strip_prefix('#') {
-        Some(number) => number.parse().ok().map(user_by_uid).transpose()?.flatten(),
+        Some(number) => digits(number).map(user_by_uid).transpose()?.flatten(),
         None => user_by_name(name)?,
     };
     found.ok_or_else(|| AccountError::NoUser(safe(name.as_bytes())))
@@ -84,10 +84,15 @@ fn find_user(name: &str) -> Result<Account, AccountError> {
 
 fn find_group(name: &str) -> Result<u32, AccountError> {
     let found = match name.strip_prefix('#') {
-        Some(number) => number.parse().ok().filter(|gid| *gid != u32::MAX),
+        Some(number) => digits(number).filter(|gid| *gid != u32::MAX),
         None => group_by_name(name)?,
     };
     found.ok_or_else(|| AccountError::NoGroup(safe(name.as_bytes())))
+}
+
+/// A number as everybody reads it: digits and nothing else, so no sign.
+fn digits(text: &str) -> Option<u32> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 #[cfg(test)]
@@ -121,7 +126,12 @@ pub(crate) mod tests {
     fn a_number_is_an_account_only_with_its_sign() {
         assert_eq!(target(Some("#0"), None, None).unwrap().name, "root");
         assert!(refusal(Some("0"), None, None).contains("no account 0"));
-        assert!(refusal(Some("#"), None, None).contains("no account #"));
+        for number in ["#", "#+0", "#-0", "# 0", "#0 ", "#0x0", "#4294967296"] {
+            let told = refusal(Some(number), None, None);
+            assert!(told.contains(&format!("no account {number}")), "{told}");
+            let told = refusal(None, Some(number), None);
+            assert!(told.contains(&format!("no group {number}")), "{told}");
+        }
     }
 
     #[test]
