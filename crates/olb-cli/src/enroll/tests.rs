@@ -65,6 +65,12 @@ fn a_key_takes_the_place_of_another_with_its_limits() {
 #[test]
 fn one_key_is_enrolled_once() {
     let dir = tempfile::tempdir().unwrap();
+    assert!(check_key_is_new(&dir.path().join("none"), "alice", &key()).is_ok(), "no folder yet");
+    assert!(check_key_is_new(dir.path(), "alice", &key()).is_ok(), "nobody yet");
+    let other = key().replace(&key()[..2], "00");
+    fs::write(dir.path().join("carol.conf"), format!("name = carol\nkey = {other}\n")).unwrap();
+    fs::write(dir.path().join("dave.conf"), format!("name = {0}\n# key = {0}\n", key())).unwrap();
+    assert!(check_key_is_new(dir.path(), "alice", &key()).is_ok(), "other keys only");
     fs::write(dir.path().join("bob.conf"), format!("name = bob\nkey = {}\n", key())).unwrap();
     assert_eq!(check_key_is_new(dir.path(), "alice", &key()).unwrap_err().code, 64);
     assert!(check_key_is_new(dir.path(), "bob", &key()).is_ok());
