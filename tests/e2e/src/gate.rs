@@ -26,16 +26,24 @@ impl Gate {
         Self { file: instance.work().join("gated"), gate }
     }
 
+    /// What it does, in the shell's words.
+    pub fn script(&self) -> String {
+        let (file, gate) = (self.file.display(), self.gate.display());
+        format!("echo started >> {file}; read word < {gate}; echo ended >> {file}")
+    }
+
     /// Its words.
     pub fn command(&self) -> Vec<String> {
-        let (file, gate) = (self.file.display(), self.gate.display());
-        let script = format!("echo started >> {file}; read word < {gate}; echo ended >> {file}");
-        vec!["/bin/sh".into(), "-c".into(), script]
+        vec!["/bin/sh".into(), "-c".into(), self.script()]
     }
 
     /// Presents the lease of `id` as the agent and waits until the command runs.
     pub fn start(&self, at: &Recovery, id: &str) -> Running {
-        let command = self.command();
+        self.start_within(at, id, &self.command())
+    }
+
+    /// The same for a command that comes to the script by itself.
+    pub fn start_within(&self, at: &Recovery, id: &str, command: &[String]) -> Running {
         let words = ["exec", "--id", id, "--"].into_iter();
         let words: Vec<&str> = words.chain(command.iter().map(String::as_str)).collect();
         let child = at.instance.olb_command(at.agent, &words).spawn().expect("olb");
