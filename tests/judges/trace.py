@@ -140,7 +140,7 @@ def main():
     parser.add_argument("--approver", required=True, action="append", type=bytes.fromhex)
     words = parser.parse_args()
     keys = keys_of(words.keys)
-    records = records_of(words.trail, keys["audit"])
+    records = records_of(words.trail, keys)
     decided = decisions(records, leases_of(words.leases, keys["lease"]), words.approver)
     seen = executions_of(words.witness)
     if words.recorder:

@@ -49,16 +49,37 @@ def action_of(plan):
     }
 
 
-def records_of(path, audit_keys):
-    """The records of an exported trail whose chain and signatures hold."""
-    head, records = bytes(32), []
+def kid_of(receipt):
+    """The key id that a receipt's protected header names."""
+    return cbor2.loads(cbor2.loads(receipt)[0])[4]
+
+
+class Signers:
+    """Who signs from where on: another key only where it is said that the one before has ended."""
+
+    def __init__(self):
+        self.last, self.ended = None, set()
+
+    def signs(self, number, kid, kind, event):
+        """Refuses a signature by `kid` of a record in which `event` happened."""
+        require(kid not in self.ended, f"record {number} is signed with a key that had ended")
+        is_said = kind == ENDED and event[0] == self.last
+        is_next = self.last in (None, kid) or is_said
+        require(is_next, f"record {number} is signed with another key than those before it")
+        self.last = kid
+
+
+def records_of(path, keys):
+    """The records of an exported trail whose chain and signatures hold, by present and retired keys."""
+    audit_keys = keys["audit"] + keys.get("audit-retired", [])
+    head, records, signers = bytes(32), [], Signers()
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             entry = json.loads(line)
             record, receipt = bytes.fromhex(entry["record"]), entry["receipt"]
             require(entry["sequence"] == number, f"record {number} is not in its place")
             try:
-                kind = cbor2.loads(record)[3]
+                _, _, _, kind, event = cbor2.loads(record)
             except Exception as error:
                 raise Refused(f"record {number} does not decode") from error
             require(receipt or kind not in SIGNED, f"record {number} is not signed")
@@ -66,8 +87,14 @@ def records_of(path, audit_keys):
                 payload = opened(bytes.fromhex(receipt), audit_keys, CONTEXTS["receipt"])
                 is_this = cbor2.loads(payload) == [1, number, head, record]
                 require(is_this, f"record {number} is not the one that was signed")
+                signers.signs(number, kid_of(bytes.fromhex(receipt)), kind, event)
+            if kind == ENDED:
+                signers.ended.add(event[0])
             head = digest(["olbl/audit/v1", head, record])
             records.append(cbor2.loads(record))
+    present = [tagged("olbl/kid/v1", key)[:8] for key in keys["audit"]]
+    is_present = signers.last is None or signers.last in present
+    require(is_present, "the last signature is by a key that was replaced since")
     return records
 
 

@@ -278,7 +278,7 @@ fn agentack_finds_a_command_that_ran_otherwise_than_its_own_broker_says() {
 }
 
 #[test]
-fn evidence_that_was_edited_is_not_believed() {
+fn agentack_is_not_shown_evidence_that_was_edited() {
     let mut court = Court::open();
     let honest = court.day();
     let refused = |what: &str, evidence: &Evidence, part: &str| match court.judges.judge(evidence) {
