@@ -175,6 +175,7 @@ mod tests {
             requesters: vec![1001, 1002],
             enrolments: vec![enrolment(1000), enrolment(1002)],
             limits: Vec::new(),
+            staging: Vec::new(),
         }
     }
 

@@ -131,6 +131,7 @@ pub(crate) fn build(
         environment: environment.complete,
         environment_words: environment.words,
         cwd: cwd_of(&submit.command),
+        cwd_changeable: true, // nobody was asked to look, so the human is told the worst
         run_as: RunAs {
             name: target.name,
             uid: target.uid,
@@ -138,7 +139,10 @@ pub(crate) fn build(
             groups: target.groups,
         },
         stdin: stdin_of(&submit.command),
+        staged: Vec::new(),
+        unbound: Vec::new(),
         wall_clock_secs,
+        whole: false,
         reason: submit.reason.clone(),
         session: submit.session.clone(),
     };

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use nix::fcntl::OFlag;
-use olb_lease::{CutBy, Outcome, PlanDigest};
+use olb_lease::{CutBy, Outcome, PlanDigest, Usage};
 use olb_review::display::safe;
 use serde_json::{Map, Value};
 
@@ -95,7 +95,14 @@ pub(crate) fn finished(plan: PlanDigest, finished: &Finished) -> Map<String, Val
     };
     object.insert("cut_by".into(), cut_by);
     object.insert("duration_ms".into(), finished.duration_ms.into());
+    object.insert("usage".into(), usage(finished.usage));
     object
+}
+
+/// What a command used, for programs.
+pub(crate) fn usage(usage: Option<Usage>) -> Value {
+    let object = |Usage { user_ms, system_ms, max_rss_kib }| serde_json::json!({ "user_ms": user_ms, "system_ms": system_ms, "max_rss_kib": max_rss_kib });
+    usage.map_or(Value::Null, object)
 }
 
 #[cfg(test)]

@@ -43,8 +43,10 @@ pub(crate) fn of(keys: &BrokerKeys, view: &RequestView) -> Result<Option<Finishe
 /// The end of the run of `view`'s plan that its receipt proves: a plan runs once.
 pub(crate) fn finished(keys: &BrokerKeys, view: &RequestView) -> Option<Finished> {
     match keys.record(view.receipt.as_ref()?)?.event {
-        RecordEvent::Finished { plan, outcome, stdout, stderr, cut_by, duration_ms, .. } => {
-            let finished = Finished { outcome, stdout, stderr, cut_by, duration_ms };
+        RecordEvent::Finished {
+            plan, outcome, stdout, stderr, cut_by, duration_ms, usage, ..
+        } => {
+            let finished = Finished { outcome, stdout, stderr, cut_by, duration_ms, usage };
             (plan == plan_digest(&view.plan)).then_some(finished)
         }
         RecordEvent::EpochBegan { .. }

@@ -26,9 +26,13 @@ pub(crate) fn plan() -> Plan {
         environment: BTreeMap::new(),
         environment_words: BTreeMap::new(),
         cwd: Directory { path: "/srv/app".into(), dev: 1, ino: 5 },
+        cwd_changeable: false,
         run_as: RunAs { name: "root".into(), uid: 0, gid: 0, groups: vec![0] },
         stdin: None,
+        staged: Vec::new(),
+        unbound: Vec::new(),
         wall_clock_secs: 3600,
+        whole: false,
         reason: "config changed".into(),
         session: String::new(),
     }

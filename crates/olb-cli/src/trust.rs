@@ -4,7 +4,7 @@ use std::path::Path;
 
 use olb_lease::{
     Audit, Cti, CutBy, LeaseIssuer, Outcome, PlanDigest, PublicKey, RawReceipt, Record,
-    RecordEvent, StreamSummary,
+    RecordEvent, StreamSummary, Usage,
 };
 use olb_sys::file::{TrustedFileError, read_trusted};
 
@@ -127,8 +127,17 @@ impl BrokerKeys {
     /// The end of `run` that `receipt` proves.
     pub(crate) fn finished(&self, receipt: &[u8], run: Run) -> Option<Finished> {
         match self.record(receipt)?.event {
-            RecordEvent::Finished { plan, cti, outcome, stdout, stderr, cut_by, duration_ms } => {
-                let finished = Finished { outcome, stdout, stderr, cut_by, duration_ms };
+            RecordEvent::Finished {
+                plan,
+                cti,
+                outcome,
+                stdout,
+                stderr,
+                cut_by,
+                duration_ms,
+                usage,
+            } => {
+                let finished = Finished { outcome, stdout, stderr, cut_by, duration_ms, usage };
                 (run == Run { plan, cti }).then_some(finished)
             }
             RecordEvent::EpochBegan { .. }
@@ -162,6 +171,8 @@ pub(crate) struct Finished {
     pub(crate) cut_by: CutBy,
     /// From spawn to end, in milliseconds.
     pub(crate) duration_ms: u64,
+    /// What the command used, where its end was seen.
+    pub(crate) usage: Option<Usage>,
 }
 
 #[cfg(test)]
@@ -201,6 +212,7 @@ pub(crate) mod tests {
             stderr: summary(b""),
             cut_by: CutBy::Nobody,
             duration_ms: 4,
+            usage: Some(Usage { user_ms: 3, system_ms: 1, max_rss_kib: 2048 }),
         }
     }
 

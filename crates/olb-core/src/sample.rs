@@ -32,9 +32,13 @@ pub(crate) fn plan(uid: u32, words: &[&str], random: u8) -> Plan {
         environment: BTreeMap::new(),
         environment_words: BTreeMap::new(),
         cwd: Directory { path: b"/srv/app".to_vec(), dev: 1, ino: 9 },
+        cwd_changeable: false,
         run_as: RunAs { name: "root".into(), uid: 0, gid: 0, groups: vec![0] },
         stdin: None,
+        staged: Vec::new(),
+        unbound: Vec::new(),
         wall_clock_secs: 3600,
+        whole: false,
         reason: "because".into(),
         session: "main".into(),
     }
@@ -89,6 +93,7 @@ pub(crate) fn ran(plan: PlanDigest, epoch: Epoch, outcome: Outcome) -> Vec<u8> {
         stderr: stream,
         cut_by: CutBy::Nobody,
         duration_ms: 1,
+        usage: None,
     };
     receipt(epoch, event)
 }

@@ -106,13 +106,15 @@ pub struct Info {
     pub enrolments: Vec<Enrolment>,
     /// The limits in force.
     pub limits: Vec<Limit>,
+    /// The folder below which copies of staged files are made; empty where this broker makes none.
+    pub staging: Vec<u8>,
 }
 
 /// The bytes of an [`Info`].
 #[must_use]
 pub fn encode_info(info: &Info) -> Vec<u8> {
     let mut cbor = Writer::new();
-    cbor.array(10).text(&info.host).bytes(info.audience.as_bytes()).bytes(info.epoch.as_bytes());
+    cbor.array(11).text(&info.host).bytes(info.audience.as_bytes()).bytes(info.epoch.as_bytes());
     cbor.bytes(&info.lease_key).bytes(&info.audit_key).uint(info.sequence).bool(info.boundary);
     cbor.array(info.requesters.len());
     for uid in &info.requesters {
@@ -127,6 +129,7 @@ pub fn encode_info(info: &Info) -> Vec<u8> {
     for limit in &info.limits {
         cbor.array(2).text(&limit.name).uint(limit.value);
     }
+    cbor.bytes(&info.staging);
     cbor.finish()
 }
 
@@ -137,7 +140,7 @@ pub fn encode_info(info: &Info) -> Vec<u8> {
 pub fn decode_info(bytes: &[u8]) -> Result<Info, CborError> {
     validate(bytes, DATAGRAM_BYTES_MAX)?;
     let mut cbor = Reader::new(bytes);
-    cbor.array_len(10)?;
+    cbor.array_len(11)?;
     let info = Info {
         host: cbor.text()?.into(),
         audience: Audience(cbor.array_of()?),
@@ -151,6 +154,7 @@ pub fn decode_info(bytes: &[u8]) -> Result<Info, CborError> {
             .map(|_| read_enrolment(&mut cbor))
             .collect::<Result<_, _>>()?,
         limits: (0..cbor.array()?).map(|_| read_limit(&mut cbor)).collect::<Result<_, _>>()?,
+        staging: cbor.bytes()?.into(),
     };
     cbor.end()?;
     Ok(info)

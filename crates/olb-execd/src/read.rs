@@ -50,6 +50,7 @@ fn info(broker: &Broker) -> Result<Info, LedgerError> {
         requesters: broker.config.requesters.clone(),
         enrolments: enrolments.collect(),
         limits: limits.map(|(name, value)| Limit { name: name.into(), value }).into(),
+        staging: Vec::new(),
     })
 }
 

@@ -154,6 +154,7 @@ fn summarise(streams: [Stream; 2], outcome: Outcome, cut_by: CutBy, duration_ms:
         stderr: stderr.0,
         cut_by,
         duration_ms,
+        usage: None,
         stdout_tail: stdout.1,
         stderr_tail: stderr.1,
     }

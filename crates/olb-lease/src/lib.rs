@@ -32,6 +32,7 @@ mod lease;
 mod plan;
 mod receipt;
 mod record;
+pub mod staging;
 pub mod trail;
 mod verdict;
 
@@ -48,13 +49,13 @@ pub use key::{
 };
 pub use lease::{LEASE_BYTES, LEASE_TEXT_MAX, LeaseClaims, LeaseError, RawLease, VerifiedLease};
 pub use plan::{
-    Directory, Executable, PLAN_BYTES_MAX, Plan, PlanError, RunAs, Stdin, limit as plan_limit,
-    plan_digest,
+    Directory, Executable, PLAN_BYTES_MAX, Plan, PlanError, RunAs, Staged, Stdin, Unbound,
+    limit as plan_limit, plan_digest,
 };
 pub use receipt::{RECEIPT_BYTES_MAX, RawReceipt, ReceiptClaims, ReceiptError};
 pub use record::{
     CutBy, EpochReason, Outcome, RECORD_BYTES_MAX, Record, RecordError, RecordEvent, StreamSummary,
-    chain,
+    Usage, chain,
 };
 pub use verdict::{
     Evidence, RawVerdict, VERDICT_BYTES_MAX, VerdictClaims, VerdictError, VerdictKind,

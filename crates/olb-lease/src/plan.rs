@@ -8,6 +8,10 @@ use crate::cbor::{CborError, Reader, Writer, validate};
 use crate::digest::{tagged, write_env};
 use crate::id::{Audience, Digest, PlanDigest};
 
+mod files;
+
+pub use files::{Directory, Executable, Staged, Unbound};
+
 /// A plan's encoding is at most this long, in bytes.
 pub const PLAN_BYTES_MAX: usize = 128 * 1024;
 
@@ -35,6 +39,12 @@ pub mod limit {
     pub const STDIN_BYTES: u64 = 1024 * 1024;
     /// The longest wall-clock limit of a command, in seconds: 24 hours.
     pub const WALL_CLOCK_SECS: u32 = 24 * 60 * 60;
+    /// Staged files.
+    pub const STAGED: usize = 16;
+    /// Bytes of all staged files together.
+    pub const STAGED_BYTES: u64 = 64 * 1024 * 1024;
+    /// Unbound files.
+    pub const UNBOUND: usize = 64;
 }
 
 /// Why bytes are not a plan, or a plan cannot be encoded.
@@ -49,34 +59,6 @@ pub enum PlanError {
     /// A byte string that the kernel takes as text holds a NUL byte.
     #[error("the plan's {0} holds a NUL byte")]
     Nul(&'static str),
-}
-
-/// The executable and the identity that it had when it was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Executable {
-    /// Canonical absolute path.
-    pub path: Vec<u8>,
-    /// `st_dev`.
-    pub dev: u64,
-    /// `st_ino`.
-    pub ino: u64,
-    /// `st_size`, in bytes.
-    pub size: u64,
-    /// `st_ctime`, whole seconds since the epoch.
-    pub ctime_secs: u64,
-    /// `st_ctime`, the nanoseconds.
-    pub ctime_nanos: u32,
-}
-
-/// A directory by canonical path and identity.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Directory {
-    /// Canonical absolute path.
-    pub path: Vec<u8>,
-    /// `st_dev`.
-    pub dev: u64,
-    /// `st_ino`.
-    pub ino: u64,
 }
 
 /// The target account, by name and by the numbers that are bound.
@@ -114,7 +96,7 @@ pub struct Plan {
     pub requester_uid: u32,
     /// The arguments as typed.
     pub typed_argv: Vec<Vec<u8>>,
-    /// The arguments as they will be passed to `execve`.
+    /// The arguments as they will be passed to `execve`: see [`crate::staging::argv`].
     pub argv: Vec<Vec<u8>>,
     /// What is executed.
     pub executable: Executable,
@@ -124,12 +106,21 @@ pub struct Plan {
     pub environment_words: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Working directory.
     pub cwd: Directory,
+    /// Whether others than root can change it or a directory on the way to it.
+    pub cwd_changeable: bool,
     /// Target account.
     pub run_as: RunAs,
     /// Bound standard input; `None` is `/dev/null`, never "any".
     pub stdin: Option<Stdin>,
+    /// Files that are bound by their content, ascending by word.
+    pub staged: Vec<Staged>,
+    /// Files that are named and not bound, ascending by word; none of them is staged.
+    pub unbound: Vec<Unbound>,
     /// Wall-clock limit of the command, in seconds, 1 to [`limit::WALL_CLOCK_SECS`].
     pub wall_clock_secs: u32,
+    /// Whether the command has to come to its own end: then it is not cut when its time is over or
+    /// its client is gone.
+    pub whole: bool,
     /// The requester's own words about why.
     pub reason: String,
     /// The requester's session key.
@@ -161,12 +152,10 @@ impl Plan {
         cbor.uint(4).uint(self.requester_uid.into());
         write_words(cbor.uint(5), &self.typed_argv);
         write_words(cbor.uint(6), &self.argv);
-        let file = &self.executable;
-        cbor.uint(7).array(6).bytes(&file.path).uint(file.dev).uint(file.ino).uint(file.size);
-        cbor.uint(file.ctime_secs).uint(file.ctime_nanos.into());
+        self.executable.write(cbor.uint(7));
         write_env(cbor.uint(8), &self.environment);
         write_env(cbor.uint(9), &self.environment_words);
-        cbor.uint(10).array(3).bytes(&self.cwd.path).uint(self.cwd.dev).uint(self.cwd.ino);
+        files::write_cwd(cbor.uint(10), &self.cwd, self.cwd_changeable);
         let run_as = &self.run_as;
         cbor.uint(11).array(4).text(&run_as.name).uint(run_as.uid.into()).uint(run_as.gid.into());
         cbor.array(run_as.groups.len());
@@ -178,9 +167,9 @@ impl Plan {
             None => cbor.null(),
             Some(stdin) => cbor.array(2).uint(stdin.size).bytes(stdin.sha256.as_bytes()),
         };
-        cbor.uint(13).array(0); // staged files: none in this version
-        cbor.uint(14).array(0); // unbound files: none in this version
-        cbor.uint(15).uint(self.wall_clock_secs.into());
+        files::write_staged(cbor.uint(13), &self.staged);
+        files::write_unbound(cbor.uint(14), &self.unbound);
+        cbor.uint(15).array(2).uint(self.wall_clock_secs.into()).bool(self.whole);
         cbor.uint(16).text(&self.reason);
         cbor.uint(17).text(&self.session);
         let bytes = cbor.finish();
@@ -218,24 +207,24 @@ impl Plan {
         cbor.key(6)?;
         let argv = read_words(cbor)?;
         cbor.key(7)?;
-        let executable = read_executable(cbor)?;
+        let executable = Executable::read(cbor)?;
         cbor.key(8)?;
         let environment = read_env(cbor)?;
         cbor.key(9)?;
         let environment_words = read_env(cbor)?;
         cbor.key(10)?;
-        cbor.array_len(3)?;
-        let cwd = Directory { path: cbor.bytes()?.into(), dev: cbor.uint()?, ino: cbor.uint()? };
+        let (cwd, cwd_changeable) = files::read_cwd(cbor)?;
         cbor.key(11)?;
         let run_as = read_run_as(cbor)?;
         cbor.key(12)?;
         let stdin = read_stdin(cbor)?;
         cbor.key(13)?;
-        cbor.array_len(0)?;
+        let staged = files::read_staged(cbor)?;
         cbor.key(14)?;
-        cbor.array_len(0)?;
+        let unbound = files::read_unbound(cbor)?;
         cbor.key(15)?;
-        let wall_clock_secs = cbor.u32("wall-clock limit")?;
+        cbor.array_len(2)?;
+        let (wall_clock_secs, whole) = (cbor.u32("wall-clock limit")?, cbor.bool()?);
         cbor.key(16)?;
         let reason = cbor.text()?.into();
         cbor.key(17)?;
@@ -243,7 +232,8 @@ impl Plan {
         #[rustfmt::skip]
         let plan = Self {
             random, host, audience, requester_uid, typed_argv, argv, executable, environment,
-            environment_words, cwd, run_as, stdin, wall_clock_secs, reason, session,
+            environment_words, cwd, cwd_changeable, run_as, stdin, staged, unbound, wall_clock_secs,
+            whole, reason, session,
         };
         Ok(plan)
     }
@@ -255,6 +245,7 @@ impl Plan {
         check_path("working directory", &self.cwd.path)?;
         check_env("environment", &self.environment)?;
         check_env("environment words", &self.environment_words)?;
+        self.check_files()?;
         let bound = |(name, value): (&Vec<u8>, &Vec<u8>)| self.environment.get(name) == Some(value);
         let groups = &self.run_as.groups;
         let limits = [
@@ -341,18 +332,6 @@ fn read_env(cbor: &mut Reader<'_>) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, PlanErr
         return Err(PlanError::Limit("number of environment variables"));
     }
     (0..count).map(|_| Ok((cbor.bytes()?.to_vec(), cbor.bytes()?.to_vec()))).collect()
-}
-
-fn read_executable(cbor: &mut Reader<'_>) -> Result<Executable, PlanError> {
-    cbor.array_len(6)?;
-    Ok(Executable {
-        path: cbor.bytes()?.into(),
-        dev: cbor.uint()?,
-        ino: cbor.uint()?,
-        size: cbor.uint()?,
-        ctime_secs: cbor.uint()?,
-        ctime_nanos: cbor.u32("nanoseconds")?,
-    })
 }
 
 fn read_run_as(cbor: &mut Reader<'_>) -> Result<RunAs, PlanError> {

@@ -99,6 +99,17 @@ pub struct StreamSummary {
     pub sha256: Digest,
 }
 
+/// What a command and the children that it waited for have used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time in user mode, in milliseconds.
+    pub user_ms: u64,
+    /// Processor time in the kernel, in milliseconds.
+    pub system_ms: u64,
+    /// The most memory that one of them had at once, in KiB.
+    pub max_rss_kib: u64,
+}
+
 /// Why a new epoch began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -168,6 +179,8 @@ pub enum RecordEvent {
         cut_by: CutBy,
         /// From spawn to end, in milliseconds.
         duration_ms: u64,
+        /// What it used; `None` where nothing was started or its end was not seen.
+        usage: Option<Usage>,
     },
     /// A key counts no longer, for ever: an approver's that was revoked, or the audit key that signed
     /// up to here and was replaced.
@@ -214,13 +227,23 @@ impl Record {
                 cbor.uint(3).array(3).bytes(plan.as_bytes()).bytes(cti.as_bytes());
                 cbor.text(cut(reason, REASON_BYTES_MAX));
             }
-            RecordEvent::Finished { plan, cti, outcome, stdout, stderr, cut_by, duration_ms } => {
-                cbor.uint(4).array(7).bytes(plan.as_bytes()).bytes(cti.as_bytes());
+            RecordEvent::Finished {
+                plan,
+                cti,
+                outcome,
+                stdout,
+                stderr,
+                cut_by,
+                duration_ms,
+                usage,
+            } => {
+                cbor.uint(4).array(8).bytes(plan.as_bytes()).bytes(cti.as_bytes());
                 outcome.write(&mut cbor);
                 for stream in [stdout, stderr] {
                     cbor.array(2).uint(stream.bytes).bytes(stream.sha256.as_bytes());
                 }
                 cbor.uint(*cut_by as u64).uint(*duration_ms);
+                write_usage(&mut cbor, *usage);
             }
             RecordEvent::KeyEnded { kid } => {
                 cbor.uint(5).array(1).bytes(kid.as_bytes());
@@ -302,7 +325,7 @@ fn read_refused(cbor: &mut Reader<'_>) -> Result<RecordEvent, RecordError> {
 }
 
 fn read_finished(cbor: &mut Reader<'_>) -> Result<RecordEvent, RecordError> {
-    cbor.array_len(7)?;
+    cbor.array_len(8)?;
     let plan = PlanDigest(cbor.array_of()?);
     let cti = Cti(cbor.array_of()?);
     let outcome = Outcome::read(cbor)?;
@@ -316,7 +339,26 @@ fn read_finished(cbor: &mut Reader<'_>) -> Result<RecordEvent, RecordError> {
         _ => return Err(RecordError::Limit("cut-by")),
     };
     let duration_ms = cbor.uint()?;
-    Ok(RecordEvent::Finished { plan, cti, outcome, stdout, stderr, cut_by, duration_ms })
+    let usage = read_usage(cbor)?;
+    Ok(RecordEvent::Finished { plan, cti, outcome, stdout, stderr, cut_by, duration_ms, usage })
+}
+
+fn write_usage(cbor: &mut Writer, usage: Option<Usage>) {
+    match usage {
+        None => cbor.null(),
+        Some(Usage { user_ms, system_ms, max_rss_kib }) => {
+            cbor.array(3).uint(user_ms).uint(system_ms).uint(max_rss_kib)
+        }
+    };
+}
+
+fn read_usage(cbor: &mut Reader<'_>) -> Result<Option<Usage>, RecordError> {
+    if cbor.null() {
+        return Ok(None);
+    }
+    cbor.array_len(3)?;
+    let (user_ms, system_ms, max_rss_kib) = (cbor.uint()?, cbor.uint()?, cbor.uint()?);
+    Ok(Some(Usage { user_ms, system_ms, max_rss_kib }))
 }
 
 fn read_stream(cbor: &mut Reader<'_>) -> Result<StreamSummary, RecordError> {

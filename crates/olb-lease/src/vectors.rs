@@ -13,6 +13,7 @@ mod fixture;
 mod lease_cases;
 mod mutations;
 mod plan_cases;
+mod plan_files;
 mod properties;
 mod public;
 mod raw;

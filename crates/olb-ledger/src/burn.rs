@@ -66,6 +66,7 @@ pub(crate) fn finish(
         stderr: finish.stderr,
         cut_by: finish.cut_by,
         duration_ms: finish.duration_ms,
+        usage: finish.usage,
     };
     let (finished, receipt) = tx.append_signed(finish.now, event)?;
     tx.execute(

@@ -41,6 +41,17 @@ pub enum LedgerError {
         /// The newest one known here.
         known: u32,
     },
+    /// The file was written by a build before the first release.
+    #[error(
+        "the ledger has schema {found}, of a build before the first release, and {first} is the first \
+         that can be read: move it away; the broker then begins a new one, and a new epoch"
+    )]
+    Older {
+        /// The file's schema number.
+        found: u32,
+        /// The oldest one that can be read.
+        first: u32,
+    },
     /// A file or directory that others can reach.
     #[error("{path} has mode {mode:03o} and others could reach it: set it to {wanted:03o}")]
     Mode {
@@ -80,6 +91,7 @@ impl LedgerError {
             | Self::Counter(_)
             | Self::Input(_)
             | Self::Newer { .. }
+            | Self::Older { .. }
             | Self::Mode { .. }
             | Self::Owner(_)
             | Self::InUse(_)

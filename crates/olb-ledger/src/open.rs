@@ -150,6 +150,7 @@ fn nothing_known(now: u64, outcome: Outcome) -> Finish {
         stderr: nothing,
         cut_by: CutBy::Nobody,
         duration_ms: 0,
+        usage: None,
         stdout_tail: Vec::new(),
         stderr_tail: Vec::new(),
     }

@@ -8,7 +8,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::error::LedgerError;
 
-/// The schema, one step per file, forward only. The schema's number is how many were applied.
+/// The number of the first schema that can be read. Builds before the first release wrote number 1;
+/// their records of how a run ended have another form.
+const FIRST: u32 = 2;
+/// The schema, one step per file, forward only. The first makes schema [`FIRST`].
 const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_initial.sql")];
 /// "OLBL": marks the file as a ledger.
 const APPLICATION_ID: u32 = 0x4f4c_424c;
@@ -87,15 +90,18 @@ fn migrate(connection: &mut Connection) -> Result<(), LedgerError> {
     let application: u32 =
         connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
+    let known = (FIRST..).zip(MIGRATIONS).last().map_or(0, |(number, _)| number);
     if found > known {
         return Err(LedgerError::Newer { found, known });
+    }
+    if (1..FIRST).contains(&found) {
+        return Err(LedgerError::Older { found, first: FIRST });
     }
     let expected = if found == 0 { 0 } else { APPLICATION_ID };
     if application != expected {
         return Err(LedgerError::Damaged("the file is some other program's database".into()));
     }
-    for (number, step) in (1..=known).zip(MIGRATIONS).filter(|(number, _)| *number > found) {
+    for (number, step) in (FIRST..).zip(MIGRATIONS).filter(|(number, _)| *number > found) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(step)?;
         transaction.pragma_update(None, "user_version", number)?;

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use olb_lease::trail::{BEGINNING, Intact, verify_trail};
 use olb_lease::{
     Approver, Audience, Audit, Cti, CutBy, Digest, Epoch, Evidence, Kid, LeaseClaims, LeaseIssuer,
-    Outcome, PlanDigest, RawLease, RawVerdict, SigningKey, StreamSummary, VerdictClaims,
+    Outcome, PlanDigest, RawLease, RawVerdict, SigningKey, StreamSummary, Usage, VerdictClaims,
     VerdictKind, VerifiedLease, plan_digest, sha256,
 };
 
@@ -244,6 +244,7 @@ fn exited(code: u8) -> Finish {
         stderr: summary,
         cut_by: CutBy::Nobody,
         duration_ms: 12,
+        usage: Some(Usage { user_ms: 3, system_ms: 2, max_rss_kib: 1024 }),
         stdout_tail: b"0\n".into(),
         stderr_tail: Vec::new(),
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use olb_lease::{
     Audit, CutBy, Digest, Epoch, EpochReason, Kid, LeaseClaims, Outcome, PlanDigest, SigningKey,
-    StreamSummary, VerdictDigest, VerdictKind, VerifiedLease, VerifiedVerdict,
+    StreamSummary, Usage, VerdictDigest, VerdictKind, VerifiedLease, VerifiedVerdict,
 };
 use thiserror::Error;
 
@@ -280,6 +280,8 @@ pub struct Finish {
     pub cut_by: CutBy,
     /// From spawn to end, in milliseconds.
     pub duration_ms: u64,
+    /// What the command used, where its end was seen.
+    pub usage: Option<Usage>,
     /// The end of standard output; more than [`TAIL_BYTES_MAX`] is cut at the front.
     pub stdout_tail: Vec<u8>,
     /// The end of standard error; likewise.

@@ -150,6 +150,7 @@ impl Issuer {
             stderr: summary(b""),
             cut_by: CutBy::Nobody,
             duration_ms: 5,
+            usage: None,
             stdout_tail: OUTPUT.to_vec(),
             stderr_tail: Vec::new(),
         };

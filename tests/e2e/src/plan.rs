@@ -45,9 +45,13 @@ pub fn plan_for(instance: &Instance, info: &Info, requester: u32, argv: &[&str])
             dev: cwd_file.dev(),
             ino: cwd_file.ino(),
         },
+        cwd_changeable: true,
         run_as: RunAs { name: "root".into(), uid: 0, gid: 0, groups: vec![0] },
         stdin: None,
+        staged: Vec::new(),
+        unbound: Vec::new(),
         wall_clock_secs: 60,
+        whole: false,
         reason: String::new(),
         session: String::new(),
     }

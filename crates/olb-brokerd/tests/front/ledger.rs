@@ -163,6 +163,7 @@ fn info(uid: u32) -> Info {
             lease_lifetime_secs: 900,
         }],
         limits: Vec::new(),
+        staging: Vec::new(),
     }
 }
 
@@ -267,6 +268,7 @@ impl Ledger {
                 stderr: summary(b""),
                 cut_by: CutBy::Nobody,
                 duration_ms: 1,
+                usage: None,
             });
             let recorded = Recorded {
                 receipt: receipt.clone(),

@@ -12,7 +12,7 @@ use olb_review::display::safe;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::{json, status, text};
+use crate::{json, outcome, status, text};
 
 /// One exported line: the exact bytes, and beside them what they say.
 pub(super) fn export(one: &SequencedRecord) -> Map<String, Value> {
@@ -56,7 +56,9 @@ fn decoded(object: &mut Map<String, Value>, event: &RecordEvent) {
             put("cti", cti.hex().into());
             put("reason", reason.as_str().into());
         }
-        RecordEvent::Finished { plan, cti, outcome, stdout, stderr, duration_ms, .. } => {
+        RecordEvent::Finished {
+            plan, cti, outcome, stdout, stderr, duration_ms, usage, ..
+        } => {
             put("event", "finished".into());
             put("request_id", plan.request_id().to_string().into());
             put("cti", cti.hex().into());
@@ -64,6 +66,7 @@ fn decoded(object: &mut Map<String, Value>, event: &RecordEvent) {
             put("stdout_bytes", stdout.bytes.into());
             put("stderr_bytes", stderr.bytes.into());
             put("duration_ms", (*duration_ms).into());
+            put("usage", outcome::usage(*usage));
         }
         RecordEvent::KeyEnded { kid } => {
             put("event", "key_ended".into());

@@ -44,6 +44,7 @@ fn info(enrolments: Vec<Enrolment>) -> Info {
         requesters: Vec::new(),
         enrolments,
         limits: Vec::new(),
+        staging: Vec::new(),
     }
 }
 

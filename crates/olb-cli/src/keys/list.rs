@@ -368,6 +368,7 @@ mod tests {
             requesters: Vec::new(),
             enrolments: Vec::new(),
             limits: Vec::new(),
+            staging: Vec::new(),
         };
         let listing = listing(Some(info));
         assert!(listing.in_force.is_empty());

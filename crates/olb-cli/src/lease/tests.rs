@@ -53,6 +53,7 @@ fn info() -> Info {
         requesters: Vec::new(),
         enrolments: Vec::new(),
         limits: Vec::new(),
+        staging: Vec::new(),
     }
 }
 
@@ -156,8 +157,16 @@ fn a_lease_that_was_used_or_taken_back_says_so_and_on_whose_word() {
     assert!(proved(ended.clone()).starts_with("it was used, as a receipt proves: "));
     let RecordEvent::Finished { plan, outcome, stdout, stderr, .. } = ended else { panic!() };
     let (cti, cut_by) = (Cti([3; 16]), CutBy::Nobody);
-    let other =
-        RecordEvent::Finished { plan, cti, outcome, stdout, stderr, cut_by, duration_ms: 4 };
+    let other = RecordEvent::Finished {
+        plan,
+        cti,
+        outcome,
+        stdout,
+        stderr,
+        cut_by,
+        duration_ms: 4,
+        usage: None,
+    };
     assert!(proved(other).starts_with("it was used, says the front without proof: "));
 }
 

@@ -323,6 +323,20 @@ fn a_remembered_request_to_the_broker_under_another_key_is_over_once_the_ledger_
 }
 
 #[test]
+fn a_remembered_request_whose_plan_no_longer_reads_is_over_once_the_ledger_was_asked() {
+    let pending = Bench::new().pending(&["id"]);
+    let mut old = Request::clone(&pending);
+    old.plan = b"a plan of an older form".to_vec().into();
+    let memory = Memory { requests: vec![old], ..Memory::default() };
+    let mut bench = Bench { core: Lifecycle::restore(Limits::default(), memory), drawn: 9 };
+    bench.core.audience_is(NOW, Audience([2; 32]));
+    assert_eq!(bench.core.unreconciled(), [pending.digest]);
+    bench.core.reconcile(NOW, pending.digest, LedgerView::default()).unwrap();
+    assert_eq!(bench.state(&pending), State::Expired);
+    assert_eq!(bench.reason(&pending), Some(BROKER_RESTARTED));
+}
+
+#[test]
 fn when_approvers_change_the_ledger_is_asked_about_leases_that_wait() {
     let mut bench = Bench::new();
     let (approved, _pending) = (bench.approved(NGINX), bench.pending(&["id"]));

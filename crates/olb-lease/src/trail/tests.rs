@@ -24,6 +24,7 @@ fn finished(number: u8) -> RecordEvent {
         stderr: nothing,
         cut_by: CutBy::Nobody,
         duration_ms: 1,
+        usage: None,
     }
 }
 

@@ -8,8 +8,8 @@ use crate::key::Role;
 use crate::{
     Approver, Audit, ChainHead, Cti, CutBy, Digest, Directory, Epoch, Evidence, Executable,
     LeaseClaims, LeaseIssuer, Outcome, Plan, RawVerdict, ReceiptClaims, Record, RecordEvent, RunAs,
-    SigningKey, StreamSummary, VerdictClaims, VerdictKind, argv_digest, audience, cwd_digest,
-    env_digest, plan_digest, sha256,
+    SigningKey, StreamSummary, Usage, VerdictClaims, VerdictKind, argv_digest, audience,
+    cwd_digest, env_digest, plan_digest, sha256,
 };
 
 /// Private halves of TEST 1, TEST 2 and TEST 3.
@@ -66,9 +66,13 @@ pub(super) fn plan() -> Plan {
         environment,
         environment_words: words,
         cwd: Directory { path: b"/srv/app".into(), dev: 65_025, ino: 262_147 },
+        cwd_changeable: true,
         run_as: RunAs { name: "root".into(), uid: 0, gid: 0, groups: vec![0] },
         stdin: None,
+        staged: Vec::new(),
+        unbound: Vec::new(),
         wall_clock_secs: 3600,
+        whole: false,
         reason: "config changed, needs a restart".into(),
         session: "agent:main:main".into(),
     }
@@ -127,6 +131,7 @@ pub(super) fn record() -> Record {
             stderr: stream(b"warning: unit file changed on disk\n"),
             cut_by: CutBy::Nobody,
             duration_ms: 412,
+            usage: Some(Usage { user_ms: 31, system_ms: 12, max_rss_kib: 8704 }),
         },
     }
 }

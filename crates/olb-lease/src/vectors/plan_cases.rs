@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 
 use crate::plan::limit;
-use crate::{Digest, PLAN_BYTES_MAX, Plan, RunAs, Stdin, plan_digest, sha256};
+use crate::{Digest, PLAN_BYTES_MAX, Plan, RunAs, Staged, Stdin, Unbound, plan_digest, sha256};
 
 use super::case::{Case, Kind, Stage};
 use super::fixture::plan;
+use super::plan_files::{self, staged_plan};
 use super::raw::{Map, array, bytes, head, items, null, replaced, text, uint};
 
-type Defect = (&'static str, &'static [&'static str], Stage, &'static str, Vec<u8>);
+pub(super) type Defect = (&'static str, &'static [&'static str], Stage, &'static str, Vec<u8>);
 
 fn map() -> Map {
     Map::of(&plan().encode().unwrap())
 }
 
 /// The good plan with one value replaced.
-fn with(key: i64, value: Vec<u8>) -> Vec<u8> {
+pub(super) fn with(key: i64, value: Vec<u8>) -> Vec<u8> {
     map().with(key, value).encode()
 }
 
@@ -27,18 +28,14 @@ fn accepted(name: &'static str, comment: &'static str, plan: &Plan) -> Case {
     Case::new(Kind::Plan, name, &[], Stage::Accept, comment, bytes).named(&names)
 }
 
-pub(super) fn cases() -> Vec<Case> {
-    let bound = Plan {
-        stdin: Some(Stdin { size: 5, sha256: Digest(sha256(b"bytes")) }),
-        typed_argv: vec![b"tee".into(), b"\xff\x80 not text".into(), Vec::new()],
-        ..plan()
-    };
+/// As much of everything as is permitted.
+fn at_every_limit() -> Plan {
     let word = |byte, length| vec![byte; length];
-    let limits = Plan {
+    Plan {
         host: "h".repeat(limit::NAME_BYTES),
         requester_uid: u32::MAX - 1,
         argv: vec![word(b'a', 1); limit::ARGV_WORDS],
-        typed_argv: vec![word(b'b', limit::ARGV_WORD_BYTES)],
+        typed_argv: [vec![word(b'b', limit::ARGV_WORD_BYTES)], vec![word(b'c', 1); 80]].concat(),
         environment: (0..limit::ENV_VARS)
             .map(|number| (format!("V{number}").into_bytes(), Vec::new()))
             .collect(),
@@ -50,18 +47,57 @@ pub(super) fn cases() -> Vec<Case> {
             groups: (0..256).collect(),
         },
         stdin: Some(Stdin { size: limit::STDIN_BYTES, sha256: Digest([0; 32]) }),
+        cwd_changeable: true,
+        staged: (1..=16)
+            .map(|word| Staged {
+                word,
+                prefix: 0,
+                path: b"/f".into(),
+                size: limit::STAGED_BYTES / 16,
+                sha256: Digest([0; 32]),
+                executable: true,
+            })
+            .collect(),
+        unbound: (17..=80).map(|word| Unbound { word, path: b"/f".into() }).collect(),
         wall_clock_secs: limit::WALL_CLOCK_SECS,
+        whole: true,
         reason: "r".repeat(limit::REASON_BYTES),
         session: "s".repeat(limit::SESSION_BYTES),
+        ..plan()
+    }
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let bound = Plan {
+        stdin: Some(Stdin { size: 5, sha256: Digest(sha256(b"bytes")) }),
+        typed_argv: vec![b"tee".into(), b"\xff\x80 not text".into(), Vec::new()],
         ..plan()
     };
     let good = [
         accepted("valid", "A good plan.", &plan()),
         accepted("valid_stdin", "Standard input bound; words that are not text.", &bound),
-        accepted("valid_at_every_limit", "As much of everything as is permitted.", &limits),
+        accepted(
+            "valid_staged",
+            "Two copies, a file that stays unbound; not to be cut.",
+            &staged_plan(),
+        ),
+        accepted(
+            "valid_at_every_limit",
+            "As much of everything as is permitted.",
+            &at_every_limit(),
+        ),
     ];
-    let refused =
-        [form(), whole(), arguments(), files(), environment(), account(), rest()].concat();
+    let refused = [
+        form(),
+        whole(),
+        arguments(),
+        files(),
+        environment(),
+        account(),
+        rest(),
+        plan_files::cases(),
+    ]
+    .concat();
     let refused = refused.into_iter().map(|(name, spec, stage, comment, bytes)| {
         Case::new(Kind::Plan, name, spec, stage, comment, bytes)
     });
@@ -93,7 +129,7 @@ fn form() -> Vec<Defect> {
         ("tag_self_described", &["P-2", "C-5"], Cbor, "The plan is tagged as CBOR (55799).",
             [&[0xd9, 0xd9, 0xf7], &encoded[..]].concat()),
         ("wall_clock_float", &["P-2", "C-6"], Cbor, "The wall-clock limit is the float 1.0.",
-            with(15, vec![0xf9, 0x3c, 0])),
+            with(15, array(&[vec![0xf9, 0x3c, 0], vec![0xf4]]))),
         ("reason_not_utf8", &["P-2", "C-7"], Cbor, "The reason is not UTF-8.",
             with(16, vec![0x61, 0xff])),
         ("keys_swapped", &["P-2", "C-8"], Cbor, "The typed arguments come after the arguments.",
@@ -198,7 +234,7 @@ fn files() -> Vec<Defect> {
             cwd_with(0, bytes(b"/srv/app/"))),
         ("cwd_dot", &["P-11"], Limit, "The working directory has a '.' part.",
             cwd_with(0, bytes(b"/srv/./app"))),
-        ("cwd_4_items", &["P-6"], Schema, "A fourth item.",
+        ("cwd_5_items", &["P-6"], Schema, "A fifth item.",
             with(10, array(&[cwd.clone(), vec![uint(0)]].concat()))),
     ]
 }
@@ -287,13 +323,6 @@ fn rest() -> Vec<Defect> {
         ("stdin_digest_31_bytes", &["P-17"], Schema,
             "The digest of standard input is one byte short.",
             with(12, array(&[uint(1), bytes(&[1; 31])]))),
-        ("staged_file", &["P-18"], Schema, "A staged file, which this version does not know.",
-            with(13, array(&[uint(0)]))),
-        ("unbound_file", &["P-18"], Schema, "An unbound file, which this version does not know.",
-            with(14, array(&[uint(0)]))),
-        ("wall_clock_0", &["P-19"], Limit, "A wall-clock limit of 0.", with(15, uint(0))),
-        ("wall_clock_86401", &["P-19"], Limit, "A wall-clock limit of a day and a second.",
-            with(15, uint(86_401))),
         ("reason_1025_bytes", &["P-20"], Limit, "The reason is one byte too long.",
             with(16, text(&"r".repeat(1025)))),
         ("session_257_bytes", &["P-20"], Limit, "The session is one byte too long.",

@@ -11,7 +11,7 @@ use crate::cbor::{DEPTH_MAX, Writer, validate};
 use crate::{
     ChainHead, Cti, CutBy, Digest, Directory, Epoch, EpochReason, Evidence, Executable, Kid,
     Outcome, Plan, PlanDigest, RawReceipt, RawVerdict, ReceiptClaims, Record, RecordEvent, RunAs,
-    Stdin, StreamSummary, VerdictClaims, VerdictKind,
+    Staged, Stdin, StreamSummary, Unbound, Usage, VerdictClaims, VerdictKind, plan_limit as limit,
 };
 
 use super::fixture::{self, approver, audit};
@@ -67,15 +67,17 @@ prop_compose! {
     fn plans()(
         random: [u8; 16], requester_uid in uid(), typed_argv in argv(), argv in argv(),
         executable in executable(), environment in environment(), words in any::<u64>(),
-        cwd in path(), identity: (u64, u64), run_as in run_as(), stdin in stdin(),
-        wall_clock_secs in 1..=86_400_u32, reason in "\\PC{0,200}", session in "\\PC{0,60}",
+        cwd in path(), identity: (u64, u64, bool), run_as in run_as(), stdin in stdin(),
+        files in files(), life in (1..=86_400_u32, any::<bool>()), reason in "\\PC{0,200}", session in "\\PC{0,60}",
     ) -> Plan {
         let chosen = environment.iter().enumerate().filter(|(at, _)| words >> at & 1 == 1);
+        let (typed_argv, staged, unbound) = with_files(typed_argv, files);
         let environment_words = chosen.map(|(_, (n, v))| (n.clone(), v.clone())).collect();
         Plan {
             random, requester_uid, typed_argv, argv, executable, environment, environment_words,
             cwd: Directory { path: cwd, dev: identity.0, ino: identity.1 },
-            run_as, stdin, wall_clock_secs, reason, session, ..fixture::plan()
+            cwd_changeable: identity.2, run_as, stdin, staged, unbound,
+            wall_clock_secs: life.0, whole: life.1, reason, session, ..fixture::plan()
         }
     }
 }
@@ -100,6 +102,36 @@ prop_compose! {
     }
 }
 
+/// A word that names a file, by what stands before the name; its path, size, digest and whether it
+/// is executable. Without a digest it is unbound.
+type Named = (bool, Vec<u8>, u64, Option<[u8; 32]>, bool);
+
+fn files() -> impl Strategy<Value = Vec<Named>> {
+    let size = 0..=limit::STAGED_BYTES / 8;
+    vec((any::<bool>(), path(), size, option::of(any::<[u8; 32]>()), any::<bool>()), 0..8)
+}
+
+/// The typed words with one more for each file, and the lists of them.
+fn with_files(
+    mut typed: Vec<Vec<u8>>,
+    files: Vec<Named>,
+) -> (Vec<Vec<u8>>, Vec<Staged>, Vec<Unbound>) {
+    let (mut staged, mut unbound) = (Vec::new(), Vec::new());
+    for (has_prefix, path, size, sha256, executable) in files {
+        let word = u32::try_from(typed.len()).unwrap();
+        let before: &[u8] = if has_prefix { b"--file=" } else { b"" };
+        typed.push([before, b"dir/name"].concat());
+        match sha256.map(Digest) {
+            None => unbound.push(Unbound { word, path }),
+            Some(sha256) => {
+                let prefix = u32::try_from(before.len()).unwrap();
+                staged.push(Staged { word, prefix, path, size, sha256, executable });
+            }
+        }
+    }
+    (typed, staged, unbound)
+}
+
 fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         any::<u8>().prop_map(Outcome::Exited),
@@ -122,15 +154,21 @@ fn finished() -> impl Strategy<Value = RecordEvent> {
         Just(CutBy::Broker)
     ];
     let names = any::<([u8; 32], [u8; 16])>();
-    (names, outcome(), stream(), stream(), cut_by, any::<u64>()).prop_map(
-        |((plan, cti), outcome, stdout, stderr, cut_by, duration_ms)| RecordEvent::Finished {
-            plan: PlanDigest(plan),
-            cti: Cti(cti),
-            outcome,
-            stdout,
-            stderr,
-            cut_by,
-            duration_ms,
+    let usage = option::of(any::<(u64, u64, u64)>()).prop_map(|used| {
+        used.map(|(user_ms, system_ms, max_rss_kib)| Usage { user_ms, system_ms, max_rss_kib })
+    });
+    (names, outcome(), stream(), stream(), cut_by, any::<u64>(), usage).prop_map(
+        |((plan, cti), outcome, stdout, stderr, cut_by, duration_ms, usage)| {
+            RecordEvent::Finished {
+                plan: PlanDigest(plan),
+                cti: Cti(cti),
+                outcome,
+                stdout,
+                stderr,
+                cut_by,
+                duration_ms,
+                usage,
+            }
         },
     )
 }

@@ -27,6 +27,7 @@ fn trail() -> Vec<(&'static str, &'static str, RecordEvent)> {
         stderr: nothing,
         cut_by: CutBy::Nobody,
         duration_ms: 0,
+        usage: None,
     };
     let decided = |cti: Option<Cti>| RecordEvent::Decided {
         plan: plan_bytes.clone(),
@@ -126,6 +127,12 @@ fn finished() -> Vec<Case> {
         refused("outcome_errno_65536", &["R-9"], "An errno of 65536.", outcome(2, 65_536)),
         refused("outcome_unknown_2", &["R-9"], "Neither may nor may not be running.",
             outcome(3, 2)),
+        refused("finished_7_items", &["R-8"], "Nothing is said of what the command used.",
+            replaced(&parts, 4, array(&event[..7]))),
+        refused("usage_2_items", &["R-8"], "The memory is missing.",
+            with(7, array(&[uint(1), uint(2)]))),
+        refused("usage_negative", &["R-8"], "A negative processor time.",
+            with(7, array(&[vec![0x20], uint(2), uint(3)]))),
         refused("cut_by_4", &["R-9"], "Nobody has the number 4.", with(5, uint(4))),
     ]
 }

@@ -101,9 +101,21 @@ fn a_newer_schema_is_refused() {
     let mut host = Host::new();
     host.open().close();
     let database = Connection::open(host.path()).unwrap();
-    database.pragma_update(None, "user_version", 2).unwrap();
+    database.pragma_update(None, "user_version", 3).unwrap();
     drop(database);
-    assert_eq!(host.try_open().unwrap_err(), LedgerError::Newer { found: 2, known: 1 });
+    assert_eq!(host.try_open().unwrap_err(), LedgerError::Newer { found: 3, known: 2 });
+}
+
+#[test]
+fn a_ledger_of_a_build_before_the_first_release_is_refused_with_what_to_do() {
+    let mut host = Host::new();
+    host.open().close();
+    let database = Connection::open(host.path()).unwrap();
+    database.pragma_update(None, "user_version", 1).unwrap();
+    drop(database);
+    let refused = host.try_open().unwrap_err();
+    assert_eq!(refused, LedgerError::Older { found: 1, first: 2 });
+    assert!(refused.to_string().contains("move it away"), "{refused}");
 }
 
 #[test]

@@ -25,9 +25,13 @@ pub(super) fn plan(uid: u32, words: &[&str], random: u8) -> Vec<u8> {
         environment: BTreeMap::new(),
         environment_words: BTreeMap::new(),
         cwd: Directory { path: b"/srv/app".to_vec(), dev: 1, ino: 9 },
+        cwd_changeable: false,
         run_as: RunAs { name: "root".into(), uid: 0, gid: 0, groups: vec![0] },
         stdin: None,
+        staged: Vec::new(),
+        unbound: Vec::new(),
         wall_clock_secs: 3600,
+        whole: false,
         reason: "because".into(),
         session: "main".into(),
     };

@@ -110,6 +110,7 @@ fn info() -> Info {
             lease_lifetime_secs: 900,
         }],
         limits: vec![Limit { name: "max_executions".into(), value: 64 }],
+        staging: b"/var/lib/olb-pin".to_vec(),
     }
 }
 

@@ -22,6 +22,7 @@ fn info(enrolled: &[&PublicKey<Approver>]) -> Info {
         requesters: Vec::new(),
         enrolments: enrolled.iter().map(one).collect(),
         limits: Vec::new(),
+        staging: Vec::new(),
     }
 }
 
