@@ -16,6 +16,8 @@ use crate::spawn::Stage;
 pub(crate) const LIMITS: usize = 16;
 /// Signals of the kernel, real-time ones included.
 const SIGNALS: i64 = 64;
+/// The slack of timers that every system starts with. Zero would ask for the daemon's own.
+const TIMER_SLACK_NS: i64 = 50_000;
 /// `ioprio_set`: one process.
 const IOPRIO_WHO_PROCESS: i64 = 1;
 /// `keyctl`: a new session keyring.
@@ -153,7 +155,7 @@ fn reset_scheduling(task: &Task) {
     try_call!(libc::SYS_sched_setscheduler, 0, libc::SCHED_OTHER, &raw const normal);
     try_call!(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, 0);
     try_call!(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0);
-    try_call!(libc::SYS_prctl, libc::PR_SET_TIMERSLACK, 0, 0, 0, 0);
+    try_call!(libc::SYS_prctl, libc::PR_SET_TIMERSLACK, TIMER_SLACK_NS, 0, 0, 0);
     if task.reset_oom_score {
         let path = c"/proc/self/oom_score_adj".as_ptr();
         let flags = libc::O_WRONLY | libc::O_CLOEXEC;

@@ -162,6 +162,15 @@ fn command_has_the_soft_limits_of_a_login() {
 }
 
 #[test]
+fn command_has_the_timer_slack_of_a_login_whatever_the_daemon_has() {
+    nix::sys::prctl::set_timerslack(90_000).unwrap();
+    let (_child, _stdin, mut stdout) = shell("cat /proc/self/timerslack_ns");
+    let mut text = String::new();
+    stdout.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "50000\n");
+}
+
+#[test]
 fn low_numbered_descriptors_can_be_given_in_any_order() {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let cwd = File::open("/").unwrap();
