@@ -181,8 +181,8 @@ fn check_operand(cwd: &Directory, word: &[u8], trusted: &[u32]) -> Result<(), Re
     match check_word(cwd.fd.as_fd(), word, trusted) {
         Operand::Harmless => Ok(()),
         Operand::Changeable(file) => Err(cannot_bind(format!(
-            "the argument {} names a file that somebody other than root can change ({}); such a \
-             file cannot be bound yet: put a copy where only root can write, and name that",
+            "the argument {} names a file that somebody other than root can change or put there \
+             ({}); such a file cannot be bound yet: put a copy where only root can write, and name that",
             shown(word),
             shown(&file)
         ))),

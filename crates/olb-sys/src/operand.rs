@@ -6,7 +6,9 @@
 //! short option (`-f/x`).
 //!
 //! Directories are harmless here: what a program reads inside them is a matter of its own, told to
-//! the human with the working directory. So is a name that does not exist.
+//! the human with the working directory. A name that does not exist counts as the file that somebody
+//! untrusted can put there, if the part of it that exists leads to a place where they can; a relative
+//! one of which nothing exists is taken for no name at all, as nearly every word would be one.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -20,11 +22,11 @@ use crate::walk::{self, End, Walk};
 /// What a word turned out to be, the worst of its possible readings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operand {
-    /// No existing file, a directory, or one that only trusted users can change.
+    /// No name, a directory, or a file that only trusted users can change or put there.
     Harmless,
     /// An existing file that cannot be examined; do not run the command.
     Unreadable(io::ErrorKind),
-    /// This file (as the word names it) can be changed by somebody untrusted.
+    /// This file (as the word names it) can be changed, or put there, by somebody untrusted.
     Changeable(Vec<u8>),
     /// This name means something else in every process (`/proc/1/root`, `/dev/stdin`).
     MagicLink(Vec<u8>),
@@ -93,7 +95,13 @@ fn walk_to(cwd: BorrowedFd<'_>, name: &[u8], trusted: &[u32]) -> io::Result<Oper
         }
     };
     let end = match start {
-        End::Reached => walk.go(name)?,
+        End::Reached => match walk.go(name) {
+            // As far as the walk came, and no further: who could go on from there?
+            Err(error) if walk::is_absent(&error) && walk.is_changeable() => {
+                return Ok(Operand::Changeable(name.to_vec()));
+            }
+            end => end?,
+        },
         End::MagicLink | End::Foreign => start,
     };
     Ok(match end {

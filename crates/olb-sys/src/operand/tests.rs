@@ -87,6 +87,38 @@ fn words_that_name_nothing_changeable_are_harmless() {
     }
 }
 
+//
+#[test]
+fn a_name_at_which_a_stranger_can_put_a_file_counts_as_theirs() {
+    if !testing::is_root("names that do not exist") {
+        return;
+    }
+    let directory = tree();
+    let base = directory.path();
+    let absolute = base.join("theirs/new").display().to_string();
+    symlink("theirs/new", base.join("dangling")).unwrap();
+    for (word, expected) in [
+        (absolute.clone(), changeable(&absolute)),
+        (format!("--file={absolute}"), changeable(&absolute)),
+        (format!("@{absolute}"), changeable(&absolute)),
+        (format!("-f{absolute}"), changeable(&absolute)),
+        ("theirs/new".into(), changeable("theirs/new")),
+        ("theirs/new/deeper".into(), changeable("theirs/new/deeper")),
+        ("theirs/kept/below".into(), changeable("theirs/kept/below")),
+        ("dangling".into(), changeable("dangling")),
+        ("./new".into(), Operand::Harmless),
+        (base.join("new/theirs").display().to_string(), Operand::Harmless),
+    ] {
+        assert_eq!(check(base, &word), expected, "{word}");
+    }
+    let theirs = base.join("theirs");
+    assert_eq!(check(&theirs, "./new"), changeable("./new"));
+    // Else nearly every word would be a name there.
+    for word in ["restart", "new.sh", "s/old/new/", "https://host/x", "--opt=new"] {
+        assert_eq!(check(&theirs, word), Operand::Harmless, "{word}");
+    }
+}
+
 #[test]
 fn links_are_followed_and_the_way_there_counts() {
     if !testing::is_root("links") {
