@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use olb_lease::{Audience, Directory, Executable, Plan, RunAs, plan_digest};
+use olb_exec_api::Info;
+use olb_lease::{Audience, Directory, Epoch, Executable, Plan, RunAs, plan_digest};
 use olb_wire::RequestView;
 
 /// A plan for `systemctl restart nginx` as root.
@@ -35,6 +36,23 @@ pub(crate) fn plan() -> Plan {
         whole: false,
         reason: "config changed".into(),
         session: String::new(),
+    }
+}
+
+/// The broker on web-1, with nobody enrolled.
+pub(crate) fn info() -> Info {
+    Info {
+        host: "web-1".into(),
+        audience: Audience([1; 32]),
+        epoch: Epoch([1; 16]),
+        lease_key: [3; 32],
+        audit_key: [4; 32],
+        sequence: 1,
+        boundary: true,
+        requesters: Vec::new(),
+        enrolments: Vec::new(),
+        limits: Vec::new(),
+        staging: Vec::new(),
     }
 }
 

@@ -1,8 +1,8 @@
-use olb_lease::{Audience, Cti, Epoch, RecordEvent};
+use olb_lease::{Cti, Epoch, RecordEvent};
 
 use super::confirm::{for_approver, is_ours, latest_end, object, recorded, unconfirmed};
 use super::*;
-use crate::testing::{plan, view};
+use crate::testing::{self, plan, view};
 use crate::trust::tests::{keys, receipt};
 
 fn approver() -> SigningKey<Approver> {
@@ -33,19 +33,7 @@ fn enrolled(uid: u32, lease_lifetime_secs: u32) -> Enrolment {
 }
 
 fn info(enrolments: Vec<Enrolment>) -> Info {
-    Info {
-        host: "web-1".into(),
-        audience: Audience([0; 32]),
-        epoch: Epoch([1; 16]),
-        lease_key: [0; 32],
-        audit_key: [0; 32],
-        sequence: 0,
-        boundary: true,
-        requesters: Vec::new(),
-        enrolments,
-        limits: Vec::new(),
-        staging: Vec::new(),
-    }
+    Info { enrolments, ..testing::info() }
 }
 
 fn decided(claims: &VerdictClaims, plan: &[u8]) -> RecordEvent {

@@ -357,20 +357,7 @@ mod tests {
 
     #[test]
     fn what_a_running_broker_does_not_take_is_not_called_in_force() {
-        let info = Info {
-            host: "h".into(),
-            audience: olb_lease::Audience([1; 32]),
-            epoch: Epoch([2; 16]),
-            lease_key: [3; 32],
-            audit_key: [4; 32],
-            sequence: 1,
-            boundary: true,
-            requesters: Vec::new(),
-            enrolments: Vec::new(),
-            limits: Vec::new(),
-            staging: Vec::new(),
-        };
-        let listing = listing(Some(info));
+        let listing = listing(Some(crate::testing::info()));
         assert!(listing.in_force.is_empty());
         assert_eq!((listing.out[0].file.as_str(), listing.out[0].state), ("a.conf", "left_out"));
     }

@@ -1,11 +1,11 @@
 use olb_lease::{
-    Audience, Cti, CutBy, Epoch, LeaseClaims, LeaseIssuer, Outcome, Plan, RecordEvent, SigningKey,
+    Cti, CutBy, Epoch, LeaseClaims, LeaseIssuer, Outcome, Plan, RecordEvent, SigningKey,
     VerdictDigest, argv_digest, cwd_digest, env_digest, plan_digest,
 };
 use serde_json::json;
 
 use super::*;
-use crate::testing::{plan, view};
+use crate::testing::{info, plan, view};
 use crate::trust::tests::{audit_key, finished, receipt};
 
 const NOW: u64 = 1_795_363_200;
@@ -37,23 +37,7 @@ fn claims() -> LeaseClaims {
         cwd: cwd_digest(&plan.cwd),
         plan: plan_digest(&plan.encode().unwrap()),
         verdict: VerdictDigest([6; 32]),
-        epoch: Epoch([7; 16]),
-    }
-}
-
-fn info() -> Info {
-    Info {
-        host: "web-1".into(),
-        audience: Audience([0; 32]),
-        epoch: Epoch([7; 16]),
-        lease_key: [0; 32],
-        audit_key: [0; 32],
-        sequence: 0,
-        boundary: true,
-        requesters: Vec::new(),
-        enrolments: Vec::new(),
-        limits: Vec::new(),
-        staging: Vec::new(),
+        epoch: Epoch([1; 16]),
     }
 }
 

@@ -1,7 +1,7 @@
 use olb_exec_api::Enrolment;
-use olb_lease::{Audience, Epoch};
 
 use super::*;
+use crate::testing;
 
 fn info(enrolled: &[&PublicKey<Approver>]) -> Info {
     let one = |key: &&PublicKey<Approver>| Enrolment {
@@ -11,19 +11,7 @@ fn info(enrolled: &[&PublicKey<Approver>]) -> Info {
         kid: key.kid(),
         lease_lifetime_secs: 900,
     };
-    Info {
-        host: "h".into(),
-        audience: Audience([1; 32]),
-        epoch: Epoch([2; 16]),
-        lease_key: [3; 32],
-        audit_key: [4; 32],
-        sequence: 1,
-        boundary: true,
-        requesters: Vec::new(),
-        enrolments: enrolled.iter().map(one).collect(),
-        limits: Vec::new(),
-        staging: Vec::new(),
-    }
+    Info { enrolments: enrolled.iter().map(one).collect(), ..testing::info() }
 }
 
 fn files(dir: &Path) -> Files {
