@@ -1,18 +1,23 @@
 //! Speaking exec.sock as a front does, honest or not.
 
+use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread::{self, JoinHandle};
 
 use olb_exec_api::{
     ClientFrame, Decided, Info, Op, Query, Reason, Recorded, Refusal, RequestState, Status,
-    decode_info, request, split_reply,
+    decode_info, reply, request, split_reply,
 };
 use olb_lease::{Epoch, PlanDigest, VerdictKind, plan_digest};
-use olb_sys::socket::{RecvError, connect_seqpacket, recv_datagram, recv_with_fds, send_datagram};
+use olb_sys::socket::{
+    RecvError, accept, connect_seqpacket, listen_seqpacket, recv_datagram, recv_with_fds,
+    send_datagram,
+};
 
 use crate::approver::Approver;
 use crate::instance::Instance;
@@ -214,6 +219,21 @@ impl ExecSock {
     /// It was not refused.
     pub fn refused(&self, lease: &[u8], plan: &[u8], uid: u32) -> Reason {
         refusal_of(self.execute(lease, plan, uid))
+    }
+
+    /// In the place of an instance's root half, which is down: answers the first who asks that it is busy,
+    /// then it is gone.
+    pub fn busy_once(instance: &Instance) -> JoinHandle<()> {
+        let socket = instance.runtime().join("exec.sock");
+        fs::remove_file(&socket).ok();
+        let listener = listen_seqpacket(&socket, 0o600, None).expect("exec.sock");
+        thread::spawn(move || {
+            let peer = accept(&listener).expect("a peer");
+            recv_datagram(&peer, 1 << 10, 0).expect("a question");
+            let busy = Refusal::new(Reason::Busy, "too much is asked").encode();
+            let busy = reply(Status::Refused, &busy, &[]).expect("a reply");
+            send_datagram(&peer, &busy, &[]).expect("a listener");
+        })
     }
 }
 

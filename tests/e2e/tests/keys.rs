@@ -12,9 +12,8 @@ use olb_e2e_tests::{
     ExecSock, Half, Instance, Options, Ran, Recovery, Reply, Trail, append, lines, plan_for,
     refusal_of, wait_until,
 };
-use olb_exec_api::{ClientFrame, Op, Query, Reason, RecordPage, Refusal, Status, reply};
+use olb_exec_api::{ClientFrame, Op, Query, Reason, RecordPage};
 use olb_lease::{Audit, Digest, Kid, PublicKey, Record, RecordEvent};
-use olb_sys::socket::{accept, listen_seqpacket, recv_datagram, send_datagram};
 use serde_json::Value;
 
 /// `olb keys` as root.
@@ -194,15 +193,7 @@ fn who_keeps_the_root_half_busy_holds_up_its_answer_and_not_a_revocation() {
     let mut instance = Instance::with(Options { without_front: true, ..Options::default() });
     let kid = instance.enrol(0).key().public().kid();
     instance.stop(Half::Root, "TERM");
-    let socket = instance.runtime().join("exec.sock");
-    fs::remove_file(&socket).ok();
-    let listener = listen_seqpacket(&socket, 0o600, None).unwrap();
-    let refusing = thread::spawn(move || {
-        let peer = accept(&listener).unwrap();
-        recv_datagram(&peer, 1 << 10, 0).unwrap();
-        let busy = Refusal::new(Reason::Busy, "too much is asked").encode();
-        send_datagram(&peer, &reply(Status::Refused, &busy, &[]).unwrap(), &[]).unwrap();
-    });
+    let refusing = ExecSock::busy_once(&instance);
     let told = keys(&instance, &["revoke", "approver-0", "--json"]).expect(69);
     assert_eq!(told.json()["error"], "not_confirmed", "{told:?}");
     assert!(told.stderr.contains("too much is asked"), "{told:?}");

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
 
-use olb_e2e_tests::{Half, Instance, Options, Ran, Recovery, lines, wait_until};
-use olb_exec_api::{Reason, Refusal, Status, reply};
-use olb_lease::{
-    Audit, ChainHead, Digest, EpochReason, PublicKey, RawReceipt, ReceiptClaims, Record,
-    RecordEvent, SigningKey,
+use olb_e2e_tests::{
+    ExecSock, Half, Instance, Options, Ran, Recovery, exported, lines, recorded, wait_until,
+    written,
 };
-use olb_sys::socket::{accept, listen_seqpacket, recv_datagram, send_datagram};
-use serde_json::Value;
+use olb_exec_api::SequencedRecord;
+use olb_lease::{
+    Audit, ChainHead, Digest, EpochReason, PublicKey, ReceiptClaims, Record, RecordEvent,
+    SigningKey,
+};
 
 fn keys(instance: &Instance, words: &[&str]) -> Ran {
     instance.olb(0, &[&["keys"], words].concat())
@@ -33,7 +33,7 @@ fn rotate(at: &mut Recovery, which: &str) {
     restart(at);
 }
 
-fn exported(at: &Recovery, name: &str) -> PathBuf {
+fn export_to(at: &Recovery, name: &str) -> PathBuf {
     let export = at.instance.olb(at.alice.uid, &["audit", "export"]).expect(0);
     let path = at.instance.path(name);
     fs::write(&path, export.stdout).unwrap();
@@ -131,15 +131,7 @@ fn a_rotation_that_the_root_half_is_too_busy_to_confirm_says_that_the_new_key_is
         Recovery::of(Instance::with(Options { without_front: true, ..Options::default() }));
     at.instance.stop(Half::Root, "TERM");
     let before = audit_key(&at).public().hex();
-    let socket = at.instance.runtime().join("exec.sock");
-    fs::remove_file(&socket).ok();
-    let listener = listen_seqpacket(&socket, 0o600, None).unwrap();
-    let refusing = thread::spawn(move || {
-        let peer = accept(&listener).unwrap();
-        recv_datagram(&peer, 1 << 10, 0).unwrap();
-        let busy = Refusal::new(Reason::Busy, "too much is asked").encode();
-        send_datagram(&peer, &reply(Status::Refused, &busy, &[]).unwrap(), &[]).unwrap();
-    });
+    let refusing = ExecSock::busy_once(&at.instance);
     let told = keys(&at.instance, &["rotate", "audit", "--json"]).expect(69);
     refusing.join().unwrap();
     assert_eq!(told.json()["error"], "not_in_force", "{told:?}");
@@ -148,28 +140,15 @@ fn a_rotation_that_the_root_half_is_too_busy_to_confirm_says_that_the_new_key_is
     }
     assert_ne!(audit_key(&at).public().hex(), before);
     at.revive(Half::Root);
-    assert_eq!(hex(&at.sock.info().audit_key), audit_key(&at).public().hex());
+    assert_eq!(Digest(at.sock.info().audit_key).hex(), audit_key(&at).public().hex());
 }
 
 /// The newest record of an epoch's beginning.
 fn last_epoch(at: &Recovery) -> RecordEvent {
-    let trail = fs::read_to_string(exported(at, "epochs")).unwrap();
-    let mut events = trail.lines().rev().map(|line| record_of(line).event);
-    events.find(|event| matches!(event, RecordEvent::EpochBegan { .. })).unwrap()
-}
-
-fn record_of(line: &str) -> Record {
-    let object: Value = serde_json::from_str(line).unwrap();
-    Record::decode(&unhex(object["record"].as_str().unwrap())).unwrap()
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap();
-    text.as_bytes().chunks(2).map(byte).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let trail = fs::read_to_string(export_to(at, "epochs")).unwrap();
+    let mut events = recorded(&exported(&trail)).into_iter().rev().map(|record| record.event);
+    let began = |event: &RecordEvent| matches!(event, RecordEvent::EpochBegan { .. });
+    events.find(began).expect("an epoch")
 }
 
 // [T-6] [T-7]
@@ -179,7 +158,7 @@ fn another_audit_key_leaves_the_trail_whole_and_the_old_key_without_a_say() {
     let old_id = run_one(&mut at);
     let (command, file) = at.command();
     let id = at.approved(&command);
-    let (old_trail, old_keys) = (exported(&at, "old"), copied_keys(&at, "old.pub"));
+    let (old_trail, old_keys) = (export_to(&at, "old"), copied_keys(&at, "old.pub"));
     let old = audit_key(&at);
     for _ in 0..2 {
         rotate(&mut at, "audit");
@@ -191,7 +170,7 @@ fn another_audit_key_leaves_the_trail_whole_and_the_old_key_without_a_say() {
     at.exec(&id, &command).expect(0);
     assert_eq!(lines(&file), 1);
     at.instance.olb(at.alice.uid, &["audit", "verify"]).expect(0);
-    let (trail, keys) = (exported(&at, "new"), copied_keys(&at, "new.pub"));
+    let (trail, keys) = (export_to(&at, "new"), copied_keys(&at, "new.pub"));
     verify(&at, &keys, &trail).expect(0);
     verify(&at, &old_keys, &old_trail).expect(0);
     let unproved = verify(&at, &keys, &old_trail).expect(2);
@@ -259,27 +238,15 @@ fn without_its_retired_keys_a_root_half_does_not_start_and_forgets_none() {
 
 /// A trail with one more outcome, signed by whoever holds `key`.
 fn go_on_with(trail: &Path, key: &SigningKey<Audit>) -> String {
-    let mut text = fs::read_to_string(trail).unwrap();
-    let mut head = ChainHead([0; 32]);
-    let mut sequence = 1;
-    let mut last = None;
-    for line in text.lines() {
-        let object: Value = serde_json::from_str(line).unwrap();
-        head = olb_lease::chain(head, &unhex(object["record"].as_str().unwrap()));
-        sequence += 1;
-        let record = record_of(line);
-        if matches!(record.event, RecordEvent::Finished { .. }) {
-            last = Some(record);
-        }
-    }
-    let record = last.expect("an outcome").encode();
-    let claims = ReceiptClaims { sequence, previous: head, record: record.clone() };
-    let receipt = claims.sign(key);
-    assert!(RawReceipt::parse(&receipt).is_ok());
-    let (record, receipt) = (hex(&record), hex(&receipt));
-    let line = serde_json::json!({ "sequence": sequence, "record": record, "receipt": receipt });
-    text.extend([&line.to_string(), "\n"]);
-    text
+    let mut lines = exported(&fs::read_to_string(trail).unwrap());
+    let start = ChainHead([0; 32]);
+    let previous = lines.iter().fold(start, |head, one| olb_lease::chain(head, &one.record));
+    let is_outcome = |record: &Record| matches!(record.event, RecordEvent::Finished { .. });
+    let record = recorded(&lines).into_iter().rfind(is_outcome).expect("an outcome").encode();
+    let sequence = lines.len() as u64 + 1;
+    let receipt = ReceiptClaims { sequence, previous, record: record.clone() }.sign(key);
+    lines.push(SequencedRecord { sequence, record, receipt: Some(receipt) });
+    written(&lines)
 }
 
 /// A call that no program here gets to.
@@ -353,7 +320,7 @@ fn a_rotation_that_is_killed_at_any_of_its_calls_leaves_one_key_and_forgets_none
     println!("{made} keys made, killed at {killed:?}");
     assert!(killed.len() == 5 && killed["fsync"] > 5, "it was hardly interrupted");
     at.revive(Half::Root);
-    assert_eq!(hex(&at.sock.info().audit_key), present);
+    assert_eq!(Digest(at.sock.info().audit_key).hex(), present);
     let retired = fs::read_to_string(at.instance.state().join("audit.retired")).unwrap();
     let mut once: Vec<&str> = retired.lines().collect();
     once.sort_unstable();

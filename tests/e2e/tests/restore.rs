@@ -35,6 +35,43 @@ impl Copy {
     }
 }
 
+/// Three commands of before: one ran, one is approved, one is asked for.
+struct Before {
+    ran: Command,
+    approved: Command,
+    pending: Command,
+}
+
+/// A request's id, its command, and the file that counts its runs.
+type Command = (String, [String; 3], PathBuf);
+
+impl Before {
+    fn of(at: &mut Recovery) -> Self {
+        let (ran, ran_file) = at.command();
+        let ran_id = at.approved(&ran);
+        at.exec(&ran_id, &ran).expect(0);
+        let (approved, file) = at.command();
+        let id = at.approved(&approved);
+        let (pending, pending_file) = at.command();
+        let pending_id = at.ask(&pending);
+        Self {
+            ran: (ran_id, ran, ran_file),
+            approved: (id, approved, file),
+            pending: (pending_id, pending, pending_file),
+        }
+    }
+
+    fn approved_is_void_and_pending_goes_on(&self, at: &Recovery) {
+        let (id, command, file) = &self.approved;
+        at.both_sides_are_told(id, command);
+        let (ran_id, ran, ran_file) = &self.ran;
+        at.exec(ran_id, ran).expect(77);
+        let (pending_id, pending, pending_file) = &self.pending;
+        at.ran_once(pending_id, pending, pending_file);
+        assert_eq!((lines(ran_file), lines(file)), (1, 0));
+    }
+}
+
 #[test]
 fn an_older_copy_of_the_ledger_put_back_voids_what_was_approved() {
     let mut at = Recovery::start();
@@ -83,22 +120,13 @@ fn an_approval_that_a_copy_of_the_ledger_does_not_know_is_asked_for_again() {
 #[test]
 fn a_ledger_that_is_gone_voids_what_was_approved_and_repeats_nothing() {
     let mut at = Recovery::start();
-    let (ran, ran_file) = at.command();
-    let ran_id = at.approved(&ran);
-    at.exec(&ran_id, &ran).expect(0);
-    let (command, file) = at.command();
-    let id = at.approved(&command);
-    let (pending, pending_file) = at.command();
-    let pending_id = at.ask(&pending);
+    let before = Before::of(&mut at);
     at.instance.stop(Half::Root, "TERM");
     for path in database(&at.instance.state(), "ledger.db") {
         fs::remove_file(path).unwrap();
     }
     at.revive(Half::Root);
-    at.both_sides_are_told(&id, &command);
-    at.exec(&ran_id, &ran).expect(77);
-    at.ran_once(&pending_id, &pending, &pending_file);
-    assert_eq!((lines(&ran_file), lines(&file)), (1, 0));
+    before.approved_is_void_and_pending_goes_on(&at);
 }
 
 #[test]
@@ -189,13 +217,7 @@ fn an_older_copy_of_the_fronts_memory_is_set_right_by_the_ledger() {
 #[test]
 fn the_next_boot_voids_what_was_approved_and_keeps_what_was_asked() {
     let mut at = Recovery::start();
-    let (ran, ran_file) = at.command();
-    let ran_id = at.approved(&ran);
-    at.exec(&ran_id, &ran).expect(0);
-    let (command, file) = at.command();
-    let id = at.approved(&command);
-    let (pending, pending_file) = at.command();
-    let pending_id = at.ask(&pending);
+    let before = Before::of(&mut at);
     at.instance.stop(Half::Root, "TERM");
     // Another boot id in the root half's own mount namespace, and a new tmpfs without the counter.
     let boot_id = at.instance.path("boot-id");
@@ -207,10 +229,7 @@ fn the_next_boot_voids_what_was_approved_and_keeps_what_was_asked() {
     fs::remove_file(at.instance.runtime().join("burn.seq")).unwrap();
     at.revive(Half::Root);
     assert!(at.instance.read_log("execd").contains("the host was booted"));
-    at.both_sides_are_told(&id, &command);
-    at.exec(&ran_id, &ran).expect(77);
-    at.ran_once(&pending_id, &pending, &pending_file);
-    assert_eq!((lines(&ran_file), lines(&file)), (1, 0));
+    before.approved_is_void_and_pending_goes_on(&at);
     // On the same boot nothing is lost again.
     let (kept, kept_file) = at.command();
     let kept_id = at.approved(&kept);
