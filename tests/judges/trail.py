@@ -38,7 +38,7 @@ def text(data):
 def action_of(plan):
     """What a plan allows to be executed, in the form in which the witness describes what was."""
     path, device, inode, *_ = plan[7]
-    folder, folder_device, folder_inode = plan[10]
+    folder, folder_device, folder_inode, *_ = plan[10]
     _, uid, gid, groups = plan[11]
     return {
         "argv": [text(word) for word in plan[6]],
@@ -108,7 +108,7 @@ def leases_of(path, lease_keys):
 
 def check_lease(lease, plan_bytes, plan, verdict, epoch):
     """Refuses a lease that allows anything else than the plan that was approved."""
-    folder, device, inode = plan[10]
+    folder, device, inode, *_ = plan[10]
     expected = {
         "plan": tagged("olbl/plan/v1", plan_bytes),
         "verdict": tagged("olbl/verdict/v1", verdict),
