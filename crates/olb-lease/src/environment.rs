@@ -36,6 +36,12 @@ pub enum EnvironmentError {
         /// What it takes.
         takes: &'static str,
     },
+    /// The requester may set this variable, and did not.
+    #[error("the variable {name} is in the environment and was not typed")]
+    NotTyped {
+        /// The name.
+        name: &'static str,
+    },
     /// The fixed part is not what it has to be.
     #[error("the fixed variable {name} is not what it has to be")]
     Base {
@@ -130,19 +136,23 @@ fn zone(value: &[u8]) -> bool {
 /// # Errors
 /// The name is not on the list, or the value is not of the kind it takes.
 pub fn permit(name: &[u8], value: &[u8]) -> Result<(), EnvironmentError> {
-    let rule = PERMITTED.iter().find(|(permitted, _, _)| permitted.as_bytes() == name);
-    let Some((name, takes, holds)) = rule else {
-        let shown = |byte: &u8| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' => char::from(*byte),
-            _ => '?',
-        };
-        return Err(EnvironmentError::Name { name: name.iter().take(64).map(shown).collect() });
-    };
+    let (name, takes, holds) = rule_of(name)?;
     if value.len() <= VALUE_BYTES_MAX && holds(value) {
         Ok(())
     } else {
         Err(EnvironmentError::Value { name, takes })
     }
+}
+
+fn rule_of(name: &[u8]) -> Result<Rule, EnvironmentError> {
+    let mut rules = PERMITTED.iter().copied();
+    let rule = rules.find(|(permitted, _, _)| permitted.as_bytes() == name);
+    let shown = |byte: &u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' => char::from(*byte),
+        _ => '?',
+    };
+    let refused = || name.iter().take(64).map(shown).collect();
+    rule.ok_or_else(|| EnvironmentError::Name { name: refused() })
 }
 
 /// Whether a plan's environment is the base for its target account with its own words over it, and
@@ -164,8 +174,8 @@ pub fn check(plan: &Plan) -> Result<(), EnvironmentError> {
     let mut expected = base(account);
     expected.extend(plan.environment_words.clone());
     if let Some(stray) = plan.environment.keys().find(|name| !expected.contains_key(*name)) {
-        permit(stray, b"")?;
-        return Err(EnvironmentError::Base { name: "environment" });
+        let (name, _, _) = rule_of(stray)?;
+        return Err(EnvironmentError::NotTyped { name });
     }
     let differs =
         base(account).into_keys().find(|name| plan.environment.get(name) != expected.get(name));

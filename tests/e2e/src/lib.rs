@@ -18,6 +18,7 @@ mod instance;
 mod issuer;
 mod judges;
 mod olb;
+mod oracle;
 mod past;
 mod peers;
 mod plan;
@@ -42,6 +43,10 @@ pub use instance::{Half, Instance, Options, is_root};
 pub use issuer::{Approved, Issuer};
 pub use judges::{Evidence, Judges, Opinion};
 pub use olb::Ran;
+pub use oracle::{
+    Beside, Context, Dump, From, Listed, Names, Oracle, PLAIN, Row, Side, Sudo, Table,
+    as_a_service, said,
+};
 pub use peers::Peers;
 pub use plan::{command, plan_for};
 pub use platter::{Platter, Remains};

@@ -32,22 +32,24 @@ pub struct Session {
     read: usize,
 }
 
+/// Both ends of a terminal whose device belongs to `owner`: the person's and the programs'.
+pub(crate) fn pseudo_terminal(owner: u32) -> (File, OwnedFd) {
+    // No program may inherit this end, or its own terminal would never hang up.
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let keyboard = posix_openpt(flags).expect("a pseudo-terminal");
+    grantpt(&keyboard).and_then(|()| unlockpt(&keyboard)).expect("its other end");
+    let device = ptsname_r(&keyboard).expect("its name");
+    chown(&device, Some(owner), None).expect("its owner");
+    let mut options = OpenOptions::new();
+    let line = options.read(true).write(true).custom_flags(OFlag::O_NOCTTY.bits()).open(device);
+    (OwnedFd::from(keyboard).into(), line.expect("the terminal").into())
+}
+
 impl Terminal {
     /// A terminal whose device belongs to `owner`.
     pub fn of(owner: u32) -> Self {
-        // No program may inherit this end, or its own terminal would never hang up.
-        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        let keyboard = posix_openpt(flags).expect("a pseudo-terminal");
-        grantpt(&keyboard).and_then(|()| unlockpt(&keyboard)).expect("its other end");
-        let device = ptsname_r(&keyboard).expect("its name");
-        chown(&device, Some(owner), None).expect("its owner");
-        let mut options = OpenOptions::new();
-        let line = options.read(true).write(true).custom_flags(OFlag::O_NOCTTY.bits()).open(device);
-        Self {
-            keyboard: OwnedFd::from(keyboard).into(),
-            line: line.expect("the terminal").into(),
-            seen: Vec::new(),
-        }
+        let (keyboard, line) = pseudo_terminal(owner);
+        Self { keyboard, line, seen: Vec::new() }
     }
 
     /// Types before there is a program to read it; returns when the terminal has it.
