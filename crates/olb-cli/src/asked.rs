@@ -98,7 +98,7 @@ fn is_user(keys: &BrokerKeys, user: Option<&str>, plan: &Plan) -> bool {
     let target = &plan.run_as;
     let Some(name) = user else {
         // Without a boundary everybody runs commands as themselves.
-        let own = if keys.is_from_root { 0 } else { olb_sys::harden::effective_uid() };
+        let own = keys.root_half();
         return target.uid == own;
     };
     match name.strip_prefix('#') {

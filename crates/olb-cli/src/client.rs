@@ -9,11 +9,14 @@ use std::time::{Duration, Instant};
 use olb_exec_api::Info;
 use olb_lease::{Plan, plan_digest};
 use olb_review::display::safe;
+use olb_sys::socket::ask_for_senders;
 use olb_wire::{
-    LENGTH_BYTES, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, Request, RequestView, Response, WireError,
+    Execute, LENGTH_BYTES, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, Request, RequestView, Response,
+    WireError,
 };
 
 use crate::failure::{Failure, code};
+use crate::relay::Frames;
 use crate::select::Selector;
 use crate::text;
 
@@ -216,9 +219,12 @@ impl Connection {
         }
     }
 
-    /// The stream itself, for the frames of an execution.
-    pub(crate) fn into_stream(self) -> UnixStream {
-        self.stream
+    /// Presents a lease. `root_half` is the uid whose word the frames that follow have to be.
+    pub(crate) fn execute(mut self, execute: Execute, root_half: u32) -> Result<Frames, Failure> {
+        // Before it is sent: of what came earlier the kernel knows no sender.
+        ask_for_senders(&self.stream).map_err(|_| Failure::no_broker())?;
+        self.send(&Request::Execute(Box::new(execute)))?;
+        Ok(Frames::new(self.stream, root_half))
     }
 
     /// Fills `buffer`; false when the time is over before its first byte.

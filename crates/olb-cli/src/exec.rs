@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use olb_exec_api::{ClientFrame, Reason, Refusal};
 use olb_lease::{LEASE_TEXT_MAX, Outcome, PlanDigest, armor, plan_digest};
 use olb_review::display::safe;
-use olb_wire::{Command, Execute, Request, RequestView};
+use olb_wire::{Command, Execute, RequestView};
 
 use crate::args::ExecArgs;
 use crate::client::{Connection, Runtime, Socket};
@@ -155,7 +155,7 @@ fn no_lease(view: Box<RequestView>) -> Failure {
 /// its receipt was verified.
 pub(crate) fn present(
     runtime: &Runtime,
-    mut connection: Connection,
+    connection: Connection,
     presentation: &Presentation,
     file: &mut OutcomeFile,
 ) -> Result<u8, Failure> {
@@ -169,9 +169,8 @@ pub(crate) fn present(
         command: presentation.command.clone(),
     };
     let signals = Signals::take().map_err(lost)?;
-    connection.send(&Request::Execute(Box::new(execute)))?;
-    let stream = connection.into_stream();
-    let first = match relay::first(&stream, &signals) {
+    let frames = connection.execute(execute, keys.root_half())?;
+    let first = match relay::first(&frames, &signals) {
         // No frame: the front turned us away before it knew what was asked.
         Err(error) if error.kind() == io::ErrorKind::InvalidData => First::End,
         first => first.map_err(lost)?,
@@ -186,7 +185,7 @@ pub(crate) fn present(
             let [stdout, stderr] = <[OwnedFd; 2]>::try_from(pipes)
                 .map_err(|_| unknown("the broker sent no pipes for the output"))?;
             let mut streams = [Stream::new(stdout, out.as_fd()), Stream::new(stderr, err.as_fd())];
-            let last = relay::relay(&stream, &signals, &mut streams).map_err(lost)?;
+            let last = relay::relay(&frames, &signals, &mut streams).map_err(lost)?;
             let finished = check(&keys, &receipt_of(last)?, run, Some(&streams))?;
             file.put(|| outcome::finished(plan, &finished));
             end(plan, &finished)
@@ -246,7 +245,8 @@ fn check(
             }
             return Err(unknown(&format!("its {name} could not be passed on ({error})")));
         }
-        if stream.summary() != said {
+        // Whose bytes they are is known from where the pipe came from; here, that none is missing.
+        if stream.bytes() != said.bytes {
             return Err(unknown(&format!("the {name} that arrived is not what the receipt says")));
         }
     }
@@ -319,6 +319,9 @@ fn silence(runtime: &Runtime, plan: PlanDigest) -> Failure {
 }
 
 fn lost(error: io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return unknown("what came in the name of the root half was sent by another account");
+    }
     unknown(&format!("the connection to the broker failed ({error})"))
 }
 

@@ -5,25 +5,20 @@
 //! still passed on.
 
 use std::io;
-use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use olb_exec_api::{ClientFrame, ClientSignal, FRAME_HEADER_BYTES};
-use olb_lease::StreamSummary;
+use olb_exec_api::{ClientFrame, ClientSignal};
 use olb_sys::poll::{PollFd, PollFlags, poll};
-use olb_sys::socket::{recv_with_fds, send_now};
-use sha2::{Digest as _, Sha256};
+use olb_sys::socket::send_now;
 
-use crate::sink::Sink;
+mod frames;
+mod stream;
 
-/// Bytes read at once; larger buffers fall out of the processor's cache and were slower.
-const BUFFER_BYTES: usize = 64 * 1024;
-/// What the first read has room for: most commands say little, and pages cost.
-const FIRST_BYTES: usize = 1024;
+pub(crate) use frames::Frames;
+pub(crate) use stream::Stream;
 
 /// After a signal a broker that says nothing is waited for this long, in milliseconds.
 const INTERRUPTED_MS: u32 = 10_000;
@@ -85,7 +80,8 @@ pub(crate) enum First {
 /// Waits for the first frame. From the presentation on the command may run at any moment, so a
 /// signal does not end the waiting: it is passed on as soon as somebody is there to take it. Only
 /// where nothing is heard for [`INTERRUPTED_MS`] after it, or a second one comes, this gives up.
-pub(crate) fn first(stream: &UnixStream, signals: &Signals) -> io::Result<First> {
+pub(crate) fn first(frames: &Frames, signals: &Signals) -> io::Result<First> {
+    let stream = frames.stream();
     let mut early = None;
     loop {
         let mut fds = [
@@ -94,7 +90,7 @@ pub(crate) fn first(stream: &UnixStream, signals: &Signals) -> io::Result<First>
         ];
         let ready = poll(&mut fds, early.map(|_| INTERRUPTED_MS))?;
         if is_ready(&fds[0]) {
-            let frame = read_frame(stream)?;
+            let frame = frames.next()?;
             if let (Some((ClientFrame::Started, _)), Some(byte)) = (&frame, early) {
                 pass_on(stream, byte);
             }
@@ -114,107 +110,21 @@ fn pass_on(stream: &UnixStream, byte: ClientSignal) {
     drop(send_now(stream, &[byte as u8]));
 }
 
-/// One output stream of the command on its way to ours.
-#[derive(Debug)]
-pub(crate) struct Stream<'a> {
-    pipe: Option<OwnedFd>,
-    sink: Sink<'a>,
-    buffer: Vec<u8>,
-    pending: Range<usize>,
-    bytes: u64,
-    hash: Sha256,
-    lost: Option<io::Error>,
-}
-
-impl<'a> Stream<'a> {
-    /// From `pipe` to `sink`.
-    pub(crate) fn new(pipe: OwnedFd, sink: BorrowedFd<'a>) -> Self {
-        Self {
-            pipe: Some(pipe),
-            sink: Sink::new(sink),
-            buffer: vec![0; FIRST_BYTES],
-            pending: 0..0,
-            bytes: 0,
-            hash: Sha256::new(),
-            lost: None,
-        }
-    }
-
-    /// What arrived, to compare with the receipt.
-    pub(crate) fn summary(&self) -> StreamSummary {
-        let sha256 = olb_lease::Digest(self.hash.clone().finalize().into());
-        StreamSummary { bytes: self.bytes, sha256 }
-    }
-
-    /// Why not all of it could be passed on.
-    pub(crate) fn lost(&self) -> Option<&io::Error> {
-        self.lost.as_ref()
-    }
-
-    fn is_open(&self) -> bool {
-        self.pipe.is_some() || !self.pending.is_empty()
-    }
-
-    fn interest(&self) -> Option<PollFd<'_>> {
-        if !self.pending.is_empty() {
-            return Some(PollFd::new(self.sink.fd(), PollFlags::POLLOUT));
-        }
-        let pipe = self.pipe.as_ref()?;
-        Some(PollFd::new(pipe.as_fd(), PollFlags::POLLIN))
-    }
-
-    /// What [`Self::interest`] waited for: a read, with a write where that need not be waited for,
-    /// or a write.
-    fn step(&mut self) {
-        let result = if self.pending.is_empty() { self.fill() } else { self.flush() };
-        match result {
-            Ok(()) | Err(Errno::EAGAIN | Errno::EINTR) => {}
-            Err(error) => {
-                // With the pipe closed the command learns that nobody listens, as without us.
-                self.pipe = None;
-                self.pending = 0..0;
-                self.lost = Some(error.into());
-            }
-        }
-    }
-
-    fn fill(&mut self) -> Result<(), Errno> {
-        let Some(pipe) = &self.pipe else {
-            return Ok(());
-        };
-        let count = nix::unistd::read(pipe, &mut self.buffer)?;
-        if count == 0 {
-            self.pipe = None;
-        }
-        self.hash.update(&self.buffer[..count]);
-        self.bytes += count as u64;
-        self.pending = 0..count;
-        if count == self.buffer.len() {
-            self.buffer.resize(BUFFER_BYTES, 0);
-        }
-        if count > 0 && self.sink.may_be_tried() { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> Result<(), Errno> {
-        self.pending.start += self.sink.write(&self.buffer[self.pending.clone()])?;
-        Ok(())
-    }
-}
-
 /// Runs until the command's output is passed on and the socket has said how it ended: the last
 /// frame, or `None` where the connection ended without one.
 pub(crate) fn relay(
-    stream: &UnixStream,
+    frames: &Frames,
     signals: &Signals,
     streams: &mut [Stream<'_>; 2],
 ) -> io::Result<Option<ClientFrame>> {
+    let socket = frames.stream();
     let mut last = None;
     let mut is_connected = true;
     while is_connected || streams.iter().any(Stream::is_open) {
-        let ready = wait(is_connected.then_some(stream), signals, streams)?;
+        let ready = wait(is_connected.then_some(socket), signals, streams)?;
         if ready.signal {
             while let Some(byte) = signals.next() {
-                pass_on(stream, byte);
+                pass_on(socket, byte);
             }
         }
         for (stream, _) in streams.iter_mut().zip(ready.streams).filter(|(_, ready)| *ready) {
@@ -222,7 +132,7 @@ pub(crate) fn relay(
         }
         if ready.socket {
             is_connected = false;
-            last = read_frame(stream)?.map(|(frame, _)| frame);
+            last = frames.next()?.map(|(frame, _)| frame);
         }
     }
     Ok(last)
@@ -254,38 +164,6 @@ fn wait(
 
 fn is_ready(fd: &PollFd<'_>) -> bool {
     fd.any().unwrap_or(false)
-}
-
-/// One frame with its descriptors; `None` at the end of the connection.
-fn read_frame(stream: &UnixStream) -> io::Result<Option<(ClientFrame, Vec<OwnedFd>)>> {
-    let invalid = || io::Error::from(io::ErrorKind::InvalidData);
-    let mut fds = Vec::new();
-    let mut header = [0; FRAME_HEADER_BYTES];
-    if !read_full(stream, &mut header, &mut fds)? {
-        return Ok(None);
-    }
-    let header = ClientFrame::header(header).map_err(|_| invalid())?;
-    let mut payload = vec![0; header.length];
-    if !read_full(stream, &mut payload, &mut fds)? {
-        return Ok(None);
-    }
-    let frame = ClientFrame::decode(header, &payload).map_err(|_| invalid())?;
-    Ok(Some((frame, fds)))
-}
-
-/// Fills `buffer`; false where the connection ends first.
-fn read_full(stream: &UnixStream, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<bool> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        let received = recv_with_fds(stream, &mut buffer[filled..], 2);
-        let (count, mut more) = received.map_err(io::Error::other)?;
-        fds.append(&mut more);
-        if count == 0 {
-            return Ok(false);
-        }
-        filled += count;
-    }
-    Ok(true)
 }
 
 #[cfg(test)]

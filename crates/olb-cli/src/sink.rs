@@ -3,26 +3,24 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::FileTypeExt as _;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{SpliceFFlags, splice};
 use olb_sys::socket::send_now;
 
-/// What a pipe that polls as writable takes without waiting (`PIPE_BUF`).
-const PIECE_BYTES: usize = 4096;
+/// More than a pipe holds by default or by the root half's doing.
+const SPLICE_BYTES: usize = 1024 * 1024;
 
 /// How to write to a descriptor that others have too: its mode is theirs and stays as it is.
 #[derive(Debug)]
 enum Way {
-    /// A pipe, through a description of our own that does not wait.
-    Own(File),
+    /// A pipe or a file, to which the kernel moves what is in another pipe, without waiting for room.
+    Pages,
     /// A socket, by calls that do not wait.
     Socket,
-    /// A pipe that cannot be opened anew, in pieces that fit once it polls as writable.
-    Pieces,
-    /// A file, a terminal, a device.
+    /// A terminal, a device, a file that is appended to.
     Plain,
 }
 
@@ -45,9 +43,24 @@ impl<'a> Sink<'a> {
         self.fd
     }
 
-    /// Whether a write is right without having waited for room.
-    pub(crate) fn may_be_tried(&mut self) -> bool {
-        !matches!(self.way(), Way::Pieces)
+    /// Whether [`Self::splice`] is the way to write, until it says that it is not.
+    pub(crate) fn takes_pages(&mut self) -> bool {
+        matches!(self.way(), Way::Pages)
+    }
+
+    /// Moves what is in `pipe` here, as much as there is room for; returns how many bytes, 0 at the
+    /// end of `pipe`.
+    ///
+    /// # Errors
+    /// `EAGAIN` when nothing is in `pipe` or there is no room, `EINVAL` where this cannot be done,
+    /// and whatever else the kernel says.
+    pub(crate) fn splice(&self, pipe: BorrowedFd<'_>) -> Result<usize, Errno> {
+        splice(pipe, None, self.fd, None, SPLICE_BYTES, SpliceFFlags::SPLICE_F_NONBLOCK)
+    }
+
+    /// From now on takes copies only.
+    pub(crate) fn copy(&mut self) {
+        self.way = Some(Way::Plain);
     }
 
     /// Writes some of `bytes`; returns how many.
@@ -57,10 +70,8 @@ impl<'a> Sink<'a> {
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
         let fd = self.fd;
         match self.way() {
-            Way::Own(file) => nix::unistd::write(file, bytes),
             Way::Socket => send_now(fd, bytes).map_err(errno_of),
-            Way::Pieces => nix::unistd::write(fd, &bytes[..bytes.len().min(PIECE_BYTES)]),
-            Way::Plain => nix::unistd::write(fd, bytes),
+            Way::Pages | Way::Plain => nix::unistd::write(fd, bytes),
         }
     }
 
@@ -72,22 +83,14 @@ impl<'a> Sink<'a> {
 
 impl Way {
     fn of(fd: BorrowedFd<'_>) -> Self {
-        let file = fd.as_fd().try_clone_to_owned().map(File::from);
+        let file = fd.try_clone_to_owned().map(File::from);
         let kind = file.and_then(|file| Ok(file.metadata()?.file_type()));
         match kind {
-            Ok(kind) if kind.is_fifo() => open_anew(fd).map_or(Self::Pieces, Self::Own),
+            Ok(kind) if kind.is_fifo() || kind.is_file() => Self::Pages,
             Ok(kind) if kind.is_socket() => Self::Socket,
             Ok(_) | Err(_) => Self::Plain,
         }
     }
-}
-
-/// The same pipe with a mode of its own. Fails where it belongs to somebody else, and without
-/// readers.
-fn open_anew(fd: BorrowedFd<'_>) -> io::Result<File> {
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
-    File::options().write(true).custom_flags(flags).open(path)
 }
 
 fn errno_of(error: io::Error) -> Errno {
@@ -96,55 +99,89 @@ fn errno_of(error: io::Error) -> Errno {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
-    use std::os::fd::OwnedFd;
+    use std::io::{Read as _, Write as _};
+    use std::os::fd::{AsFd as _, OwnedFd};
     use std::os::unix::net::UnixStream;
 
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
     use olb_sys::pipe::pipe;
 
     use super::*;
 
-    /// Fills `sink` until it has no room; how many bytes that took.
-    fn fill(sink: &mut Sink<'_>) -> usize {
+    /// A pipe with `bytes` in it.
+    fn holding(bytes: &[u8]) -> (OwnedFd, File) {
+        let (reader, writer) = pipe().unwrap();
+        let mut writer = File::from(writer);
+        writer.write_all(bytes).unwrap();
+        (reader, writer)
+    }
+
+    fn is_blocking(fd: &OwnedFd) -> bool {
+        !OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).unwrap()).contains(OFlag::O_NONBLOCK)
+    }
+
+    #[test]
+    fn a_full_pipe_is_not_waited_for_and_keeps_its_mode() {
+        let (reader, writer) = pipe().unwrap();
+        let mut sink = Sink::new(writer.as_fd());
+        assert!(sink.takes_pages());
+        let mut moved = 0;
+        loop {
+            let (source, _source) = holding(&[7; 32 * 1024]);
+            match sink.splice(source.as_fd()) {
+                Ok(count) => moved += count,
+                Err(error) => break assert_eq!(error, Errno::EAGAIN),
+            }
+        }
+        assert!(is_blocking(&writer));
+        drop(writer);
+        let mut all = Vec::new();
+        File::from(reader).read_to_end(&mut all).unwrap();
+        assert_eq!(all.len(), moved);
+    }
+
+    #[test]
+    fn a_full_socket_is_not_waited_for_and_keeps_its_mode() {
+        let (reader, writer) = UnixStream::pair().unwrap();
+        let writer = OwnedFd::from(writer);
+        let mut sink = Sink::new(writer.as_fd());
+        assert!(!sink.takes_pages());
         let mut written = 0;
         loop {
             match sink.write(&[7; 64 * 1024]) {
                 Ok(count) => written += count,
-                Err(Errno::EAGAIN) => return written,
-                Err(error) => panic!("{error}"),
+                Err(error) => break assert_eq!(error, Errno::EAGAIN),
             }
         }
-    }
-
-    #[test]
-    fn a_full_pipe_or_socket_is_not_waited_for_and_keeps_its_mode() {
-        let (reader, writer) = pipe().unwrap();
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        for (writer, reader) in [(writer, reader), (ours.into(), OwnedFd::from(theirs))] {
-            let mut sink = Sink::new(writer.as_fd());
-            assert!(sink.may_be_tried());
-            let written = fill(&mut sink);
-            assert!(written > PIECE_BYTES);
-            let flags = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_GETFL).unwrap();
-            assert!(!OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK));
-            drop(sink);
-            drop(writer);
-            let mut all = Vec::new();
-            File::from(reader).read_to_end(&mut all).unwrap();
-            assert_eq!(all.len(), written);
-        }
+        assert!(is_blocking(&writer));
+        drop(writer);
+        let mut all = Vec::new();
+        File::from(OwnedFd::from(reader)).read_to_end(&mut all).unwrap();
+        assert_eq!(all.len(), written);
     }
 
     #[test]
     fn a_pipe_that_nobody_reads_is_broken() {
         let (reader, writer) = pipe().unwrap();
         drop(reader);
-        assert_eq!(Sink::new(writer.as_fd()).write(b"x"), Err(Errno::EPIPE));
+        let (source, _source) = holding(b"x");
+        assert_eq!(Sink::new(writer.as_fd()).splice(source.as_fd()), Err(Errno::EPIPE));
     }
 
     #[test]
-    fn a_file_takes_everything() {
-        let file = tempfile::tempfile().unwrap();
-        assert_eq!(Sink::new(file.as_fd()).write(&[7; 100_000]), Ok(100_000));
+    fn a_file_takes_everything_and_one_that_is_appended_to_takes_copies() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("output");
+        let file = File::create(&path).unwrap();
+        let (source, _source) = holding(b"moved\n");
+        assert_eq!(Sink::new(file.as_fd()).splice(source.as_fd()), Ok(6));
+        let file = File::options().append(true).open(&path).unwrap();
+        let mut sink = Sink::new(file.as_fd());
+        let (source, _source) = holding(b"x");
+        assert_eq!(sink.splice(source.as_fd()), Err(Errno::EINVAL));
+        sink.copy();
+        assert!(!sink.takes_pages());
+        assert_eq!(sink.write(b"copied\n"), Ok(7));
+        assert_eq!(std::fs::read(&path).unwrap(), b"moved\ncopied\n");
     }
 }

@@ -69,6 +69,11 @@ impl BrokerKeys {
         Self::parse(&bytes, false)
     }
 
+    /// The account of the root half that wrote `keys.pub`.
+    pub(crate) fn root_half(&self) -> u32 {
+        if self.is_from_root { 0 } else { olb_sys::harden::effective_uid() }
+    }
+
     /// The keys that a trail may be signed with.
     pub(crate) fn of_trail(&self) -> Vec<PublicKey<Audit>> {
         self.audit.iter().chain(&self.retired).cloned().collect()

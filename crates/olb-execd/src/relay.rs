@@ -12,8 +12,10 @@ use olb_sys::poll::{PollFd, PollFlags, poll};
 use olb_sys::socket::{queued_bytes, set_nonblocking};
 use sha2::{Digest as _, Sha256};
 
-/// Bytes that are passed on in one step.
-pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
+/// Bytes that are passed on in one step, as many as a pipe holds.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// The first steps: most commands say little, and memory has to be cleared.
+const FIRST_BYTES: usize = 4 * 1024;
 /// Steps before other descriptors are looked at again.
 const STEPS: usize = 16;
 
@@ -99,7 +101,8 @@ impl Stream {
 
     /// Passes on what is there. Closes the stream when the command has closed it, when the client
     /// no longer reads it, or when the kernel says anything that is not expected.
-    pub(crate) fn pump(&mut self, chunk: &mut [u8]) {
+    pub(crate) fn pump(&mut self, chunk: &mut Vec<u8>) {
+        chunk.resize(chunk.len().max(FIRST_BYTES), 0);
         for _ in 0..STEPS {
             let Some(ends) = &self.ends else { return };
             match tee_now(ends.source.as_fd(), ends.sink.as_fd(), chunk.len()) {
@@ -108,15 +111,17 @@ impl Stream {
                     if !self.take(chunk, length) {
                         return self.close();
                     }
+                    if length == chunk.len() {
+                        chunk.resize(CHUNK_BYTES, 0);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.queued() > 0 {
-                        self.wait = Wait::Sink;
-                    } else if is_hung_up(ends.source.as_fd()) {
-                        // At its end, which tee does not tell while the client's pipe is full.
-                        return self.close();
-                    } else {
-                        self.wait = Wait::Source;
+                    // In this order: what is written before the end is counted. The end is not
+                    // told by tee while the client's pipe is full.
+                    let is_at_end = is_hung_up(ends.source.as_fd());
+                    self.wait = if self.queued() > 0 { Wait::Sink } else { Wait::Source };
+                    if is_at_end && self.wait == Wait::Source {
+                        self.close();
                     }
                     return;
                 }
@@ -193,7 +198,7 @@ mod tests {
         let (reader, sink) = pipe().unwrap();
         let mut stream = Stream::open(source, sink, 3).unwrap();
         std::fs::File::from(writer).write_all(b"hello\n").unwrap();
-        stream.pump(&mut vec![0; CHUNK_BYTES]);
+        stream.pump(&mut Vec::new());
         assert!(stream.interest().is_none(), "the writer is closed, so the stream is");
         let mut got = Vec::new();
         std::fs::File::from(reader).read_to_end(&mut got).unwrap();
@@ -211,7 +216,7 @@ mod tests {
         let (reader, sink) = pipe().unwrap();
         let mut stream = Stream::open(source, sink, 0).unwrap();
         let mut writer = std::fs::File::from(writer);
-        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut chunk = Vec::new();
         // One write a slot: 16 of them fill a pipe of 64 KiB whatever their length.
         for _ in 0..16 {
             writer.write_all(&[7; 4096]).unwrap();
@@ -230,7 +235,7 @@ mod tests {
         let (reader, sink) = pipe().unwrap();
         let mut stream = Stream::open(source, sink, 0).unwrap();
         let mut writer = std::fs::File::from(writer);
-        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut chunk = Vec::new();
         // Two default pipes of 64 KiB: the second fill stays in the first one.
         for _ in 0..2 {
             writer.write_all(&[7; 60 * 1024]).unwrap();

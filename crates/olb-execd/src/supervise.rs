@@ -11,7 +11,7 @@ use olb_sys::process::{Child, Exit};
 use olb_sys::socket::recv_now;
 
 use crate::cgroup::RunGroup;
-use crate::relay::{CHUNK_BYTES, Stream, Wait};
+use crate::relay::{Stream, Wait};
 
 /// `SIGKILL` and `SIGTERM`, the same on every Linux.
 const KILL: i32 = 9;
@@ -95,7 +95,7 @@ pub(crate) fn supervise(
     streams: &mut [Stream; 2],
     grace_ms: u64,
 ) -> (Option<Exit>, CutBy) {
-    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut chunk = Vec::new();
     let mut state = State::new();
     while !is_over(&state, streams, run.deadline_ms) {
         let Ok(ready) = wait(run, streams, &state) else {
@@ -135,9 +135,8 @@ fn is_reapable(run: &Supervised<'_>, state: &State) -> bool {
 /// The command has ended, and its output is passed on or nobody can take it any more. What a
 /// process it left behind writes later is not waited for.
 fn is_over(state: &State, streams: &[Stream; 2], deadline_ms: u64) -> bool {
-    let passed_on = streams.iter().all(Stream::is_drained);
-    let given_up = state.client == Client::Gone || boottime_ms() >= deadline_ms;
-    state.exit.is_some() && (passed_on || given_up)
+    let given_up = || state.client == Client::Gone || boottime_ms() >= deadline_ms;
+    state.exit.is_some() && (streams.iter().all(Stream::is_drained) || given_up())
 }
 
 fn wait(run: &Supervised<'_>, streams: &[Stream; 2], state: &State) -> std::io::Result<Ready> {

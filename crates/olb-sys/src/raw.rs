@@ -57,6 +57,8 @@ pub(crate) struct Received {
     pub(crate) length: usize,
     /// Every descriptor that arrived, close-on-exec.
     pub(crate) fds: Vec<OwnedFd>,
+    /// The uid of whoever sent this, where the socket asks the kernel for it.
+    pub(crate) sender: Option<libc::uid_t>,
     /// `MSG_TRUNC` and `MSG_CTRUNC`, if set.
     pub(crate) flags: libc::c_int,
 }
@@ -97,8 +99,10 @@ unsafe fn receive_into(
 ) -> io::Result<Received> {
     let payload = libc::c_uint::try_from(room.saturating_mul(mem::size_of::<RawFd>()))
         .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // And for what the kernel says of the sender, where it is asked.
+    let sender = libc::c_uint::try_from(mem::size_of::<libc::ucred>()).unwrap_or(0);
     // SAFETY: CMSG_SPACE only computes.
-    let space = unsafe { libc::CMSG_SPACE(payload) } as usize;
+    let space = unsafe { libc::CMSG_SPACE(payload) + libc::CMSG_SPACE(sender) } as usize;
     // u64 words, because the headers must be aligned.
     let mut control = vec![0_u64; space.div_ceil(8)];
     // SAFETY: msghdr is plain data for which all zeros is valid.
@@ -122,27 +126,33 @@ unsafe fn receive_into(
         }
     };
     // SAFETY: the kernel filled `message` just now and `control` is still alive.
-    let fds = unsafe { adopt_descriptors(&message) };
-    Ok(Received { length, fds, flags: message.msg_flags })
+    let (fds, sender) = unsafe { adopt_control(&message) };
+    Ok(Received { length, fds, sender, flags: message.msg_flags })
 }
 
-/// Takes ownership of every descriptor in a received control buffer.
+/// Takes ownership of every descriptor in a received control buffer, and reads the sender's uid.
 ///
 /// # Safety
 /// `message` must have been filled by a successful `recvmsg`, its control buffer must be alive,
 /// and this must be called once.
-unsafe fn adopt_descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
-    let mut fds = Vec::new();
+unsafe fn adopt_control(message: &libc::msghdr) -> (Vec<OwnedFd>, Option<libc::uid_t>) {
+    let (mut fds, mut sender) = (Vec::new(), None);
     // SAFETY: the caller guarantees a buffer filled by the kernel, which the macros walk.
     let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
     while !header.is_null() {
         // SAFETY: a non-null result of the macros points to a whole header in the buffer.
         let current = unsafe { &*header };
-        if current.cmsg_level == libc::SOL_SOCKET && current.cmsg_type == libc::SCM_RIGHTS {
-            // SAFETY: CMSG_LEN only computes; CMSG_DATA points behind the header.
-            let (data, start) =
-                unsafe { (libc::CMSG_DATA(header).cast::<RawFd>(), libc::CMSG_LEN(0) as usize) };
-            let bytes = (current.cmsg_len as usize).saturating_sub(start);
+        // SAFETY: CMSG_LEN only computes; CMSG_DATA points behind the header.
+        let (data, start) = unsafe { (libc::CMSG_DATA(header), libc::CMSG_LEN(0) as usize) };
+        let bytes = (current.cmsg_len as usize).saturating_sub(start);
+        let kind = (current.cmsg_level, current.cmsg_type);
+        if kind == (libc::SOL_SOCKET, libc::SCM_CREDENTIALS)
+            && bytes >= mem::size_of::<libc::ucred>()
+        {
+            // SAFETY: that many bytes are there, and a ucred is plain data.
+            sender = Some(unsafe { data.cast::<libc::ucred>().read_unaligned() }.uid);
+        } else if kind == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            let data = data.cast::<RawFd>();
             for index in 0..bytes / mem::size_of::<RawFd>() {
                 // SAFETY: the kernel put `bytes` of descriptor numbers there, each one new to
                 // this process and owned by nobody yet.
@@ -152,7 +162,7 @@ unsafe fn adopt_descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
         // SAFETY: as above.
         header = unsafe { libc::CMSG_NXTHDR(message, header) };
     }
-    fds
+    (fds, sender)
 }
 
 /// How a child ended, as `waitid` tells it: `si_code` and `si_status`.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{self, AT_FDCWD, AtFlags, FcntlArg, OFlag};
 use nix::sys::socket::{
-    self, AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr,
+    self, AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sockopt,
 };
 use nix::sys::stat::{self, Mode};
 use nix::unistd::{self, Uid};
@@ -241,8 +241,30 @@ pub fn recv_with_fds(
     buffer: &mut [u8],
     max_fds: usize,
 ) -> Result<(usize, Vec<OwnedFd>), RecvError> {
+    recv_from(fd, buffer, max_fds).map(|(length, fds, _)| (length, fds))
+}
+
+/// Has the kernel note with whatever is sent to this socket from now on who sent it.
+///
+/// # Errors
+/// The descriptor is no local socket.
+pub fn ask_for_senders(fd: impl AsFd) -> io::Result<()> {
+    Ok(socket::setsockopt(&fd, sockopt::PassCred, &true)?)
+}
+
+/// As [`recv_with_fds`], and the uid of the process that sent all of it: its real one, or another
+/// of its own that it named. What several processes sent is never received at once. `None` on a
+/// socket for which [`ask_for_senders`] was not called.
+///
+/// # Errors
+/// As [`recv_with_fds`].
+pub fn recv_from(
+    fd: impl AsFd,
+    buffer: &mut [u8],
+    max_fds: usize,
+) -> Result<(usize, Vec<OwnedFd>, Option<u32>), RecvError> {
     let received = complete(raw::receive(fd.as_fd(), buffer, max_fds)?, max_fds)?;
-    Ok((received.length, received.fds))
+    Ok((received.length, received.fds, received.sender))
 }
 
 /// Refuses what came with more descriptors than allowed.

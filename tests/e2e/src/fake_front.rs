@@ -1,11 +1,14 @@
 //! A front that lies: it serves request.sock or review.sock in the real front's place.
 
 use std::fs::set_permissions;
-use std::io::{Read as _, Write as _};
+use std::io::{IoSlice, Read as _, Write as _};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread::{self, JoinHandle};
 
+use nix::libc;
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixCredentials, sendmsg};
 use olb_exec_api::{ClientFrame, Info, encode_info};
 use olb_wire::{ByteBuf, Health, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, Request, Response};
 
@@ -36,6 +39,22 @@ impl Caller {
     /// Sends a frame as the root half would; a client that is gone does not matter.
     pub fn send(&mut self, frame: &ClientFrame) {
         self.socket.write_all(&frame.encode()).ok();
+    }
+
+    /// Sends a frame with descriptors and lets it come from `uid`: only root can, so only tests.
+    pub fn send_as(&self, uid: u32, frame: &ClientFrame, fds: &[BorrowedFd<'_>]) {
+        let pid = libc::pid_t::try_from(std::process::id()).expect("a pid");
+        let sender = UnixCredentials::from(libc::ucred { pid, uid, gid: uid });
+        let numbers: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let mut control = vec![ControlMessage::ScmCredentials(&sender)];
+        if !numbers.is_empty() {
+            control.push(ControlMessage::ScmRights(&numbers));
+        }
+        let bytes = frame.encode();
+        let parts = [IoSlice::new(&bytes)];
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        // A client that has heard enough is gone.
+        sendmsg::<()>(self.socket.as_raw_fd(), &parts, &control, flags, None).ok();
     }
 
     /// Answers `Status` honestly with what the root half says.

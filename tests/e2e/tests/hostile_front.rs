@@ -299,40 +299,51 @@ fn a_swallowed_revocation_is_never_called_revoked() {
     }
 }
 
-/// What a lying front sends to a client that presents a lease.
-fn lie_to_client(instance: &Instance, stdout: &'static [u8], last: Option<ClientFrame>) {
+/// What a client that presents a lease is told: who sends the pipes, what is in the one for standard
+/// output, and what comes last from whom. Root may send as anybody.
+struct Told {
+    pipes_by: u32,
+    stdout: &'static [u8],
+    last: Option<(u32, ClientFrame)>,
+}
+
+fn tell_client(instance: &Instance, told: Told) {
     let _front = fake_front(instance, "request.sock", 1, move |mut caller| {
         caller.request();
         let (client_out, out) = olb_sys::pipe::pipe().unwrap();
-        let (client_err, _err) = olb_sys::pipe::pipe().unwrap();
-        let started = ClientFrame::Started.encode();
+        let (client_err, err) = olb_sys::pipe::pipe().unwrap();
+        std::fs::File::from(out).write_all(told.stdout).unwrap();
+        drop(err);
         let fds = [client_out.as_fd(), client_err.as_fd()];
-        olb_sys::socket::send_with_fds(caller.socket.as_fd(), &started, &fds).unwrap();
-        std::fs::File::from(out).write_all(stdout).unwrap();
-        if let Some(frame) = &last {
-            caller.socket.write_all(&frame.encode()).ok();
+        caller.send_as(told.pipes_by, &ClientFrame::Started, &fds);
+        if let Some((uid, frame)) = &told.last {
+            caller.send_as(*uid, frame, &[]);
         }
     });
+}
+
+/// Has `argv` approved and run; its lease as text, and the receipt of its end.
+fn run(root_half: &(Instance, ExecSock, Approver, Info), argv: &[&str]) -> (String, Vec<u8>) {
+    let (instance, sock, alice, info) = root_half;
+    let agent = instance.requester(0);
+    let bytes = plan_for(instance, info, agent, argv).encode().unwrap();
+    let lease = sock.approve(alice, &bytes);
+    let (replies, _client) = sock.execute(&lease, &bytes, agent);
+    match replies.last() {
+        Some(Reply::Outcome(recorded)) => (olb_lease::armor::encode(&lease), recorded.receipt),
+        other => panic!("{other:?}"),
+    }
 }
 
 //
 #[test]
 fn a_client_sees_that_output_outcome_or_receipt_were_made_up() {
-    let (instance, sock, alice, info) = root_half();
-    let agent = instance.requester(0);
-    let run = |argv: &[&str]| {
-        let bytes = plan_for(&instance, &info, agent, argv).encode().unwrap();
-        let lease = sock.approve(&alice, &bytes);
-        let (replies, _client) = sock.execute(&lease, &bytes, agent);
-        match replies.last() {
-            Some(Reply::Outcome(recorded)) => (lease, recorded.receipt),
-            other => panic!("{other:?}"),
-        }
-    };
-    let (lease, receipt) = run(&["/bin/echo", "true"]);
-    let (_, others) = run(&["/bin/echo", "true"]);
-    let armored = olb_lease::armor::encode(&lease);
-    let outcome = |receipt: &[u8]| Some(ClientFrame::Outcome { receipt: receipt.into() });
+    let root_half = root_half();
+    let command = ["/bin/echo", "true"];
+    let (lease, receipt) = run(&root_half, &command);
+    let (_, others) = run(&root_half, &command);
+    let (instance, agent) = (&root_half.0, root_half.0.requester(0));
+    let outcome = |receipt: &[u8]| Some((0, ClientFrame::Outcome { receipt: receipt.into() }));
     let mut broken = receipt.clone();
     *broken.last_mut().unwrap() ^= 1;
     for (name, stdout, last) in [
@@ -343,11 +354,53 @@ fn a_client_sees_that_output_outcome_or_receipt_were_made_up() {
         ("cut output", b"tru", outcome(&receipt)),
         ("no receipt", b"true\n", outcome(b"")),
     ] {
-        lie_to_client(&instance, stdout, last);
-        let ran = instance.exec(agent, &armored, &["/bin/echo", "true"]);
+        tell_client(instance, Told { pipes_by: 0, stdout, last });
+        let ran = instance.exec(agent, &lease, &command);
         assert_eq!(ran.code, 70, "{name}: {ran:?}");
         assert!(ran.stderr.starts_with("olb: "), "{name}: {ran:?}");
     }
-    lie_to_client(&instance, b"true\n", outcome(&receipt));
-    instance.exec(agent, &armored, &["/bin/echo", "true"]).expect(0);
+    tell_client(instance, Told { pipes_by: 0, stdout: b"true\n", last: outcome(&receipt) });
+    instance.exec(agent, &lease, &command).expect(0);
+}
+
+//
+#[test]
+fn pipes_and_outcomes_that_the_front_sends_are_refused_though_everything_else_fits() {
+    let root_half = root_half();
+    let command = ["/bin/echo", "true"];
+    let (lease, receipt) = run(&root_half, &command);
+    let (instance, agent) = (&root_half.0, root_half.0.requester(0));
+    let front = instance.front();
+    let exec = |pipes_by: u32, outcome_by: u32, stdout| {
+        let outcome = ClientFrame::Outcome { receipt: receipt.clone() };
+        tell_client(instance, Told { pipes_by, stdout, last: Some((outcome_by, outcome)) });
+        instance.exec(agent, &lease, &command)
+    };
+    for (pipes_by, outcome_by) in [(front, 0), (0, front), (front, front), (agent, 0)] {
+        let ran = exec(pipes_by, outcome_by, b"FAKE\n").expect(70);
+        assert!(ran.stderr.contains("sent by another account"), "{ran:?}");
+        // Not one byte of a pipe that is not the root half's is passed on.
+        assert_eq!(ran.stdout.is_empty(), pipes_by != 0, "{ran:?}");
+    }
+    assert_eq!(exec(0, 0, b"true\n").expect(0).stdout, "true\n");
+}
+
+#[test]
+fn the_output_of_another_approved_command_is_noticed_though_it_is_as_long() {
+    let root_half = root_half();
+    let (lease, receipt) = run(&root_half, &["/bin/echo", "true"]);
+    let (instance, sock, alice, info) = root_half;
+    let agent = instance.requester(0);
+    let other = plan_for(&instance, &info, agent, &["/bin/echo", "evil"]).encode().unwrap();
+    let others_lease = sock.approve(&alice, &other);
+    let front = instance.front();
+    let _front = fake_front(&instance, "request.sock", 1, move |mut caller| {
+        caller.request();
+        // The root half sends the pipes of the other run to this client, and then its outcome.
+        let fds = [caller.socket.as_fd()];
+        let mut replies = sock.ask(Op::Execute, &others_lease, &other, &fds);
+        assert_eq!(replies.next(), Some(Reply::Burned));
+        caller.send_as(front, &ClientFrame::Outcome { receipt: receipt.clone() }, &[]);
+    });
+    instance.exec(agent, &lease, &["/bin/echo", "true"]).expect(70);
 }

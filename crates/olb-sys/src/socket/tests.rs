@@ -114,6 +114,41 @@ fn stream_carries_descriptors_with_the_first_byte() {
 }
 
 #[test]
+fn whoever_sent_is_told_and_what_two_sent_comes_apart() {
+    let (a, b) = pair(SockType::Stream);
+    let (_reader, writer) = witness();
+    let own = crate::harden::effective_uid();
+    let mut buffer = [0; 8];
+    send_now(&a, b"early").unwrap();
+    assert_eq!(recv_from(&b, &mut buffer, 2).unwrap().2, None, "nobody asked");
+    ask_for_senders(&b).unwrap();
+    send_with_fds(&a, b"x", &[writer.as_fd(), writer.as_fd()]).unwrap();
+    let (length, fds, sender) = recv_from(&b, &mut buffer, 2).unwrap();
+    assert_eq!((length, fds.len(), sender), (1, 2, Some(own)));
+    send_with_fds(&a, b"x", &[writer.as_fd(); 3]).unwrap();
+    assert!(matches!(recv_from(&b, &mut buffer, 2), Err(RecvError::TooManyFds)));
+    // Only root may name another account than its own, and nobody can send as root unless they are.
+    let other = libc::ucred {
+        pid: libc::pid_t::try_from(std::process::id()).unwrap(),
+        uid: STRANGER,
+        gid: 0,
+    };
+    let other = nix::sys::socket::UnixCredentials::from(other);
+    let named = [ControlMessage::ScmCredentials(&other)];
+    let parts = [IoSlice::new(b"y")];
+    let sent = socket::sendmsg::<UnixAddr>(a.as_raw_fd(), &parts, &named, MsgFlags::empty(), None);
+    if own != 0 {
+        assert_eq!(sent, Err(Errno::EPERM));
+        return;
+    }
+    send_now(&a, b"z").unwrap();
+    let (length, _, sender) = recv_from(&b, &mut buffer, 2).unwrap();
+    assert_eq!((length, buffer[0], sender), (1, b'y', Some(STRANGER)));
+    let (length, _, sender) = recv_from(&b, &mut buffer, 2).unwrap();
+    assert_eq!((length, buffer[0], sender), (1, b'z', Some(own)));
+}
+
+#[test]
 fn descriptors_need_a_byte_to_travel_with() {
     let (a, _b) = pair(SockType::Stream);
     let error = send_with_fds(&a, b"", &[a.as_fd()]).unwrap_err();
