@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -237,7 +238,32 @@ static void places(const char *started_as) {
   }
 }
 
+/* Ends in one of the ways in which a command can end. */
+static int end(const char *way, const char *number) {
+  if (strcmp(way, "exit-with") == 0)
+    return atoi(number);
+  if (strcmp(way, "die-by") == 0)
+    raise(atoi(number));
+  if (strcmp(way, "write-on") == 0)
+    while (write(STDOUT_FILENO, "more\n", 5) > 0)
+      ;
+  if (strcmp(way, "leave-behind") == 0) {
+    pid_t left = fork();
+    if (left == 0) {
+      setsid();
+      close_range(0, ~0U, 0);
+      for (;;)
+        pause();
+    }
+    printf("left=%d\n", left);
+    return 0;
+  }
+  return 99;
+}
+
 int main(int argc, char **argv) {
+  if (argc == 4 && strcmp(argv[1], "end") == 0)
+    return end(argv[2], argv[3]);
   char *memory = NULL;
   size_t length = 0;
   out = open_memstream(&memory, &length);

@@ -2,7 +2,15 @@
 //! difference is listed, with its reason, in docs/differences.md, and everything that is listed
 //! there is so.
 
-use olb_e2e_tests::{Beside, Context, Dump, From, Listed, PLAIN, Row, Side, Sudo, as_a_service};
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Output;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use olb_e2e_tests::{
+    Beside, Context, Dump, From, Listed, PLAIN, Row, Side, Sudo, as_a_service, wait_until,
+};
 
 /// What a shell of today exports, and what a hostile one would.
 const VARIABLES: &[(&str, &str)] = &[
@@ -109,13 +117,16 @@ fn rows(found: Vec<(String, String, String, &'static str)>) -> Vec<Row> {
 
 #[test]
 fn every_difference_to_sudo_is_listed_and_every_listed_one_is_there() {
-    let mut bench = Beside::started_with(&[]);
-    let plain = bench.here(PLAIN, &NONE).expect("it runs");
-    let plain = bench.in_words(&plain, &bench.usual);
+    if !Sudo::is_there() {
+        return;
+    }
+    let mut beside = Beside::started_with(&[]);
+    let plain = beside.here(PLAIN, &NONE).expect("it runs");
+    let plain = beside.in_words(&plain, &beside.usual);
     let mut found = Vec::new();
     for context in CONTEXTS {
-        let caller = bench.direct(context);
-        let (sudo, here) = (bench.under_sudo(context, &NONE), bench.here(context, &NONE));
+        let caller = beside.direct(context);
+        let (sudo, here) = (beside.under_sudo(context, &NONE), beside.here(context, &NONE));
         let (Some(sudo), Some(here)) = (&sudo, &here) else {
             let ran = |dump: &Option<Dump>| if dump.is_some() { "runs" } else { "does not run" };
             let (sudo, here) = (ran(&sudo).into(), ran(&here).into());
@@ -124,10 +135,10 @@ fn every_difference_to_sudo_is_listed_and_every_listed_one_is_there() {
         };
         if context.options.is_empty() && context.directory.is_none() {
             // What a caller is, and does not ask for, makes no difference.
-            let here = bench.in_words(here, &bench.usual);
+            let here = beside.in_words(here, &beside.usual);
             assert_eq!(plain.differences(&here), [].into(), "{}", context.name);
         }
-        let (sudo, here) = (bench.in_words(sudo, &caller), bench.in_words(here, &caller));
+        let (sudo, here) = (beside.in_words(sudo, &caller), beside.in_words(here, &caller));
         let differences = sudo.differences(&here).into_iter();
         found.extend(differences.map(|(name, (sudo, here))| (name, sudo, here, context.name)));
     }
@@ -172,9 +183,9 @@ fn what_a_command_has_of_the_root_half_s_own_start_is_listed() {
     let mut clean = Beside::started_with(&[]);
     let mut dirty = Beside::started_with(DIRTY);
     let (nobody, usual) = (Dump::default(), clean.usual.clone());
-    let words = |bench: &mut Beside| {
-        let dump = bench.here(PLAIN, &NONE).expect("it runs");
-        dump.in_words(Side { caller: &nobody, usual: &usual }, &bench.names)
+    let words = |beside: &mut Beside| {
+        let dump = beside.here(PLAIN, &NONE).expect("it runs");
+        dump.in_words(Side { caller: &nobody, usual: &usual }, &beside.names)
     };
     let (clean, dirty) = (words(&mut clean), words(&mut dirty));
     let differences = clean.differences(&dirty).into_iter();
@@ -186,12 +197,73 @@ fn what_a_command_has_of_the_root_half_s_own_start_is_listed() {
 
 #[test]
 fn every_difference_to_a_service_is_listed_and_every_listed_one_is_there() {
-    let mut bench = Beside::started_with(&[]);
-    let Some(service) = as_a_service(&bench.oracle, bench.oracle.dir()) else { return };
-    let here = bench.here(PLAIN, &NONE).expect("it runs").without("namespace.");
-    let [service, here] = [service, here].map(|dump| bench.in_words(&dump, &bench.usual));
+    let mut beside = Beside::started_with(&[]);
+    let Some(service) = as_a_service(&beside.oracle, beside.oracle.dir()) else { return };
+    let here = beside.here(PLAIN, &NONE).expect("it runs").without("namespace.");
+    let [service, here] = [service, here].map(|dump| beside.in_words(&dump, &beside.usual));
     let differences = service.differences(&here).into_iter();
     let row =
         |(name, (service, here)): (String, (String, String))| Row::of(&[&name, &service, &here]);
     Listed::read().table("Beside a service").expect(&differences.map(row).collect::<Vec<_>>());
+}
+
+/// How a caller saw its command end, without the numbers that were asked for.
+fn seen(output: &Output, number: i32) -> String {
+    match (output.status.code(), output.status.signal()) {
+        (Some(code), None) if code == number => "the same code".into(),
+        (Some(code), None) if code == number + 128 => "the code 128 and its number".into(),
+        (None, Some(signal)) if signal == number => "the same signal".into(),
+        _ => panic!("{number}: {output:?}"),
+    }
+}
+
+/// The number of the process that the command left behind.
+fn left_behind(output: &Output) -> u32 {
+    let said = String::from_utf8_lossy(&output.stdout);
+    let pid = said.trim().strip_prefix("left=").unwrap_or_else(|| panic!("{output:?}"));
+    pid.parse().unwrap()
+}
+
+fn is_alive(pid: u32) -> bool {
+    let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !state.is_empty() && !state.contains(") Z ")
+}
+
+#[test]
+fn what_a_caller_sees_of_the_end_and_what_is_left_is_listed() {
+    if !Sudo::is_there() {
+        return;
+    }
+    let mut beside = Beside::started_with(&[]);
+    let mut found = Vec::new();
+    let mut compare = |name: &str, context, words: &[&str], seen: &dyn Fn(&Output) -> String| {
+        let sudo = seen(&beside.call(context, &beside.sudo_words(context, words)));
+        let presented = beside.here_words(context, words);
+        let here = seen(&beside.call(context, &presented));
+        let row = Row::of(&[name, &sudo, &here]);
+        if sudo != here && !found.contains(&row) {
+            found.push(row);
+        }
+    };
+    for code in [0, 1, 2, 64, 69, 70, 75, 77, 124, 125, 126, 127, 128, 137, 255] {
+        let words = ["end", "exit-with", &code.to_string()];
+        compare("exits", PLAIN, &words, &|output| seen(output, code));
+    }
+    for signal in [1, 2, 3, 6, 9, 11, 12, 13, 14, 15, 31, 34, 64] {
+        let words = ["end", "die-by", &signal.to_string()];
+        compare("dies of a signal", PLAIN, &words, &|output| seen(output, signal));
+    }
+    let alone = Context { calls_from: From::WhoeverLeft, ..PLAIN };
+    let words = ["end", "write-on", "0"];
+    compare("writes to nobody", alone, &words, &|output| seen(output, 13));
+    let words = ["end", "leave-behind", "0"];
+    let sudo = left_behind(&beside.call(PLAIN, &beside.sudo_words(PLAIN, &words)));
+    let presented = beside.here_words(PLAIN, &words);
+    let here = left_behind(&beside.call(PLAIN, &presented));
+    wait_until("what was left here is ended", || !is_alive(here));
+    assert!(is_alive(sudo), "sudo's was left first, and is still there");
+    let pid = Pid::from_raw(sudo.try_into().unwrap());
+    kill(pid, Signal::SIGKILL).unwrap();
+    found.push(Row::of(&["leaves a process", "lives on", "is ended"]));
+    Listed::read().table("Afterwards").expect(&found);
 }

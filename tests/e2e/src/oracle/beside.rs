@@ -46,6 +46,8 @@ pub enum From {
     Pipe,
     /// A terminal of its own.
     Terminal,
+    /// Nothing, and nobody reads its output any more.
+    WhoeverLeft,
 }
 
 /// A caller about whom there is nothing to say.
@@ -124,6 +126,11 @@ impl Beside {
                 command.stdin(read).output().expect("the caller")
             }
             From::Terminal => self.at_a_terminal(command),
+            From::WhoeverLeft => {
+                let (read, write) = olb_sys::pipe::pipe().expect("a pipe");
+                drop(read);
+                command.stdout(write).output().expect("the caller")
+            }
         }
     }
 
@@ -149,11 +156,16 @@ impl Beside {
 
     /// The probe under sudo, if it runs.
     pub fn under_sudo<W: AsRef<OsStr>>(&self, context: Context, words: &[W]) -> Option<Dump> {
+        said(&self.call(context, &self.sudo_words(context, words)))
+    }
+
+    /// The command line with which sudo runs the probe.
+    pub fn sudo_words<W: AsRef<OsStr>>(&self, context: Context, words: &[W]) -> Vec<OsString> {
         let mut all = vec!["/usr/bin/sudo".into(), "-n".into()];
         all.extend(context.options.iter().map(OsString::from));
         all.push(self.oracle.probe().into());
         all.extend(words.iter().map(|word| word.as_ref().to_owned()));
-        said(&self.call(context, &all))
+        all
     }
 
     /// The submit of the probe with `words`, as the caller of `context` means it.
@@ -177,6 +189,12 @@ impl Beside {
 
     /// Asks, answers yes, and presents the lease as the caller of `context` does.
     pub fn here<W: AsRef<OsStr>>(&mut self, context: Context, words: &[W]) -> Option<Dump> {
+        let all = self.here_words(context, words);
+        said(&self.call(context, &all))
+    }
+
+    /// Asks and answers yes; the command line with which the lease is presented.
+    pub fn here_words<W: AsRef<OsStr>>(&mut self, context: Context, words: &[W]) -> Vec<OsString> {
         let asked = view(self.scene.agent.submit(self.submit(context, words)));
         let decided = view(self.scene.decide(VerdictKind::Approve, &asked.plan));
         assert_eq!(decided.state, "approved", "{}", context.name);
@@ -186,7 +204,7 @@ impl Beside {
         all.extend(context.options.iter().map(OsString::from));
         all.extend(["--".into(), self.oracle.probe().into()]);
         all.extend(words.iter().map(|word| word.as_ref().to_owned()));
-        said(&self.call(context, &all))
+        all
     }
 
     /// In words, beside what the caller was.

@@ -19,6 +19,8 @@ const DEFAULTS: &str = "env_reset, !setenv, use_pty, !requiretty, \
      secure_path=/usr/local/sbin\\:/usr/local/bin\\:/usr/sbin\\:/usr/bin\\:/sbin\\:/bin";
 /// userdel's exit code where there is no such account.
 const NO_SUCH_USER: i32 = 6;
+/// How the sudo that is meant calls itself: there are others of the same name.
+const FAMILY: &str = "Sudo version 1.";
 /// The version of which docs/differences.md speaks.
 const VERSION: &str = "Sudo version 1.9.13";
 
@@ -67,22 +69,18 @@ fn remove_leftovers() {
 }
 
 impl Sudo {
-    /// Lets `uid`, which has no account yet, run `program` as anybody, without a password.
+    /// Lets `uid`, which has no account yet, run `program` as anybody, without a password; nothing
+    /// is made where there is no such sudo.
     ///
     /// # Panics
-    /// sudo is not installed, or the account cannot be made.
+    /// The account cannot be made.
     pub fn for_uid(uid: u32, program: &str) -> Self {
-        assert!(Path::new(SUDO).exists(), "sudo is not installed; install it");
-        remove_leftovers();
         let sudo = Self { name: format!("{PREFIX}{}-{uid}", std::process::id()) };
-        let uid = uid.to_string();
-        let words = ["--no-log-init", "--no-create-home", "--no-user-group", "--uid", &uid];
-        let turn = turn();
-        // Somebody else may be changing the account files.
-        wait_until("an account is made", || {
-            quietly("useradd", &[&words[..], &[&sudo.name]].concat())
-        });
-        drop(turn);
+        if !Self::is_there() {
+            return sudo;
+        }
+        remove_leftovers();
+        // The rule first: where there is an account there is a rule, by which leftovers are found.
         let name = &sudo.name;
         let text =
             format!("Defaults:{name} {DEFAULTS}\n{name} ALL=(ALL:ALL) NOPASSWD: {program}\n");
@@ -91,12 +89,25 @@ impl Sudo {
         fs::write(&hidden, text).expect("the rule");
         fs::set_permissions(&hidden, fs::Permissions::from_mode(0o440)).expect("its mode");
         fs::rename(&hidden, rule(name)).expect("its place");
+        let uid = uid.to_string();
+        let words = ["--no-log-init", "--no-create-home", "--no-user-group", "--uid", &uid];
+        let turn = turn();
+        // Somebody else may be changing the account files.
+        wait_until("an account is made", || {
+            quietly("useradd", &[&words[..], &[&sudo.name]].concat())
+        });
+        drop(turn);
         sudo
     }
 
     /// The account's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether there is a sudo to compare with; where not, that is said.
+    pub fn is_there() -> bool {
+        is_version(SUDO, FAMILY)
     }
 
     /// Whether it is the sudo that the list of differences is about.
@@ -107,6 +118,8 @@ impl Sudo {
 
 impl Drop for Sudo {
     fn drop(&mut self) {
-        remove(&self.name);
+        if rule(&self.name).exists() {
+            remove(&self.name);
+        }
     }
 }
