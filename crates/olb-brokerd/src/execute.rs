@@ -2,8 +2,10 @@
 //! client's socket to the root half, which decides everything that matters again.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use olb_core::{Finish, MatchKey, Reject, Request, State, Viewer};
 use olb_exec_api::ClientFrame;
@@ -12,6 +14,7 @@ use olb_sys::crash::crash_point;
 use olb_sys::memfd::sealed_memfd;
 use olb_wire::{Command, Execute, Submit};
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use crate::account::target;
 use crate::environment;
@@ -24,6 +27,11 @@ use crate::plan::{argv_of, check_command, cwd_of, stdin_of};
 use crate::refuse::Refuse;
 use crate::request::build;
 use crate::turns::Turn;
+
+/// Of a run that is over after this only its end is stored: a write while the command starts makes it
+/// wait for a processor. A front that dies in between forgets that it runs, and asks the ledger about
+/// it at its next start, as about every open request.
+const SHORT_RUN: Duration = Duration::from_millis(50);
 
 /// A presentation that the root half has taken over: what is left to do once the client's socket is
 /// closed here.
@@ -83,7 +91,14 @@ async fn follow_run(operation: Operation, run: &Run) -> Result<(), Refuse> {
     }
     crash_point("front-burned-before-store");
     operation.burned()?;
-    let recorded = run.outcome().await?;
+    let mut outcome = pin!(run.outcome());
+    let recorded = match timeout(SHORT_RUN, &mut outcome).await {
+        Ok(recorded) => recorded,
+        Err(_) => {
+            operation.store_burned();
+            outcome.await
+        }
+    }?;
     let finish = Finish::read(recorded.receipt, recorded.stdout_tail, recorded.stderr_tail);
     crash_point("front-finished-before-store");
     operation.finished(finish.map_err(|_| ExecdError::Unexpected)?)?;

@@ -15,6 +15,9 @@ use tokio::time::timeout;
 
 use crate::turns::Turn;
 
+/// Room for a message, in bytes, that is made before any of it has arrived.
+const FIRST_BYTES: usize = 4096;
+
 /// Why there is no request to serve.
 #[derive(Debug, Error)]
 pub(crate) enum FrameError {
@@ -64,8 +67,8 @@ async fn read_body<F: Future<Output = Option<Turn>>>(
     stream.read_exact(&mut prefix).await.map_err(|_| FrameError::Closed)?;
     let length = body_length(prefix, REQUEST_BYTES_MAX)?;
     let turn = turn(length as u64).await;
-    // Grows with what arrives, so that an announcement alone costs no memory.
-    let mut body = Vec::new();
+    // Most fit at once; others grow with what arrives, so that an announcement costs no memory.
+    let mut body = Vec::with_capacity(length.min(FIRST_BYTES));
     stream.take(length as u64).read_to_end(&mut body).await?;
     if body.len() == length { Ok((body, turn)) } else { Err(FrameError::Closed) }
 }

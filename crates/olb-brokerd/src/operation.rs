@@ -55,12 +55,20 @@ impl Operation {
         Ok(())
     }
 
-    /// The lease is burned; the operation goes on.
+    /// The lease is burned; the operation goes on. That it is need not be stored where the end comes
+    /// soon.
     pub(crate) fn burned(&self) -> Result<(), Refuse> {
         let now = self.front.now();
-        let effects = self.front.lifecycle.borrow_mut().burned(now, self.plan)?;
+        let mut effects = self.front.lifecycle.borrow_mut().burned(now, self.plan)?;
+        effects.retain(|effect| !matches!(effect, Effect::Persist(_)));
         self.carry_out(effects);
         Ok(())
+    }
+
+    /// Stores that the lease is burned.
+    pub(crate) fn store_burned(&self) {
+        let request = self.front.lifecycle.borrow().by_plan(&self.plan).cloned();
+        self.carry_out(request.map(Effect::Persist).into_iter().collect());
     }
 
     /// The run is over.

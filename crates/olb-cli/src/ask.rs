@@ -41,9 +41,11 @@ pub(crate) fn command(words: &[OsString], options: Options<'_>) -> Result<Comman
     if argv.is_empty() {
         return Err(Failure::usage("no command is given; write it after '--'"));
     }
-    let folder = options.chdir.unwrap_or(Path::new("."));
-    let cwd = folder.canonicalize().and_then(|path| Ok((path.metadata()?, path)));
+    // Without -C the kernel tells at once, links resolved.
+    let cwd = options.chdir.map_or_else(std::env::current_dir, Path::canonicalize);
+    let cwd = cwd.and_then(|path| Ok((path.metadata()?, path)));
     let (meta, cwd) = cwd.map_err(|error| {
+        let folder = options.chdir.unwrap_or(Path::new("."));
         let shown = safe(folder.as_os_str().as_bytes());
         Failure::usage(format!("the folder {shown} cannot be used ({error}); give another with -C"))
     })?;

@@ -103,7 +103,8 @@ fn prepare(runtime: &Runtime, args: &ExecArgs) -> Result<Presentation, Failure> 
 }
 
 fn read_lease(path: PathBuf) -> Result<Vec<u8>, Failure> {
-    let mut text = String::new();
+    // All of it at once, and its end.
+    let mut text = String::with_capacity(LEASE_TEXT_MAX + 2);
     let opened = std::fs::File::open(&path);
     let limit = LEASE_TEXT_MAX as u64 + 2;
     let read = opened.and_then(|file| file.take(limit).read_to_string(&mut text));
@@ -170,15 +171,15 @@ pub(crate) fn present(
     };
     let signals = Signals::take().map_err(lost)?;
     let frames = connection.execute(execute, keys.root_half())?;
+    // While the broker works: it refuses what it did not sign, so this is about what may be believed
+    // of its answers.
+    let signed = asked::check_signature(&keys, &presentation.lease);
     let first = match relay::first(&frames, &signals) {
         // No frame: the front turned us away before it knew what was asked.
         Err(error) if error.kind() == io::ErrorKind::InvalidData => First::End,
         first => first.map_err(lost)?,
     };
-    // Checked while the command runs: the broker refuses what it did not sign, so this is about what
-    // may be believed of its answers.
-    asked::check_signature(&keys, &presentation.lease)
-        .map_err(|failure| unsigned(&first, failure))?;
+    signed.map_err(|failure| unsigned(&first, failure))?;
     match first {
         First::Frame(ClientFrame::Started, pipes) => {
             let (out, err) = (io::stdout(), io::stderr());

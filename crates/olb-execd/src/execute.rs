@@ -208,6 +208,8 @@ fn report(
             crash_point("finish-after-record");
             tell(client, &ClientFrame::Outcome { receipt: receipt.clone() });
             crash_point("finish-after-client-told");
+            // On the same processor the client ends now, not after the front has stored all this.
+            std::thread::yield_now();
             let recorded = to_recorded(Recorded {
                 receipt,
                 stdout_tail: finish.stdout_tail.clone(),

@@ -88,7 +88,9 @@ fn read(
         return Err(too_open(named()));
     }
     let limit = u64::try_from(max).unwrap_or(u64::MAX);
-    let mut bytes = Vec::new();
+    // Room for its end too, which is a read of its own.
+    let room = usize::try_from(metadata.len()).map_or(max, |length| length.min(max));
+    let mut bytes = Vec::with_capacity(room.saturating_add(1));
     // One byte more than allowed, so that a file that grew meanwhile is noticed too.
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > max {
