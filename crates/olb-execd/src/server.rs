@@ -106,6 +106,12 @@ impl Server {
             let mut counts = self.counts();
             if counts.idle >= IDLE_WORKERS {
                 counts.workers = counts.workers.saturating_sub(1);
+                let is_last = counts.workers <= IDLE_WORKERS;
+                drop(counts);
+                if is_last {
+                    // What many at once needed.
+                    olb_sys::harden::give_back_memory();
+                }
                 return;
             }
             counts.idle = counts.idle.saturating_add(1);

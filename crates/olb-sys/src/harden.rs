@@ -20,6 +20,13 @@ pub fn no_dumps() -> io::Result<()> {
     Ok(setrlimit(Resource::RLIMIT_CORE, 0, hard)?)
 }
 
+/// Gives memory that was allocated and freed again back to the kernel. glibc keeps it for each thread
+/// that there was; other libraries do not.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    crate::raw::trim_heap();
+}
+
 /// New files are for their owner only (umask 077).
 pub fn private_umask() {
     stat::umask(Mode::from_bits_truncate(0o077));

@@ -17,6 +17,10 @@ use crate::part::{Part, Size};
 const UNREAD: Duration = Duration::from_secs(60);
 const UNREAD_QUICK: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// So many looks in a row have to agree before memory counts as that of a broker at rest, and after so
+/// long the last one counts anyway.
+const SAME_LOOKS: u32 = 10;
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
 
 fn megabytes(kib: u64) -> f64 {
     (kib * 1024) as f64 / 1e6
@@ -29,6 +33,19 @@ fn halves(instance: &Instance) -> [u64; 2] {
 
 fn both(instance: &Instance) -> u64 {
     halves(instance).iter().sum()
+}
+
+/// The halves once a crowd has left: when their memory has stayed the same for half a second.
+fn settled(instance: &Instance) -> [u64; 2] {
+    let begun = Instant::now();
+    let (mut last, mut same) = (halves(instance), 0);
+    while same < SAME_LOOKS && begun.elapsed() < SETTLED_WITHIN {
+        thread::sleep(LOOK_EVERY);
+        let now = halves(instance);
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+    }
+    last
 }
 
 /// Both halves together: of an instance that has answered one question, and of the measured one
@@ -45,7 +62,7 @@ pub fn resident(bed: &Bed, _: Size) -> Result<Part, String> {
     crowd::present_many(bed)?;
     let after = format!("after {} leases at once", crowd::AT_ONCE);
     let mut figures = Vec::new();
-    for (when, halves) in [("fresh", fresh), (after.as_str(), self::halves(&bed.instance))] {
+    for (when, halves) in [("fresh", fresh), (after.as_str(), settled(&bed.instance))] {
         let figure = |whose: &str, kib| {
             let row = format!("resident memory of {whose}, {when}");
             Figure::of(row, Unit::Megabytes, megabytes(kib))
