@@ -1,11 +1,13 @@
 //! The front's configuration: TOML, every limit by its name, nothing unknown.
 //!
 //! ```toml
+//! operands_dir = "/etc/olb/operands.d"
 //! [limits]
 //! pending_per_uid = 10
 //! ```
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use olb_core::Limits;
@@ -82,6 +84,15 @@ front_limits! {
     /// Messages above 64 KiB, and lists, of one uid at once; the others wait. Bounds the memory that
     /// clients who send or read slowly can hold.
     large_messages_per_uid = 2,
+    /// How long the files of a command may take to arrive.
+    upload_secs = 60,
+    /// Commands of one uid whose files arrive, or are handed to the root half, at once; the others
+    /// wait.
+    transfers_per_uid = 2,
+    /// Bytes of files kept for the open requests of one uid.
+    staged_bytes_per_uid = 268_435_456,
+    /// Bytes of files kept for the open requests of all.
+    staged_bytes_total = 1_073_741_824,
     /// The time limit of a command that asks for none.
     wall_clock_secs = 3600,
 }
@@ -99,6 +110,12 @@ impl ConnectionLimits {
         Duration::from_secs(self.response_write_secs)
     }
 
+    /// How long the files of a command may take to arrive.
+    #[must_use]
+    pub fn upload(&self) -> Duration {
+        Duration::from_secs(self.upload_secs)
+    }
+
     /// How long looking at files and accounts may take.
     #[must_use]
     pub fn lookup(&self) -> Duration {
@@ -107,12 +124,24 @@ impl ConnectionLimits {
 }
 
 /// Everything that can be configured.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Limits of the lifecycle.
     pub requests: Limits,
     /// Limits of connections and waiting.
     pub connections: ConnectionLimits,
+    /// Folder with further rules about operands.
+    pub operands_dir: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            requests: Limits::default(),
+            connections: ConnectionLimits::default(),
+            operands_dir: "/etc/olb/operands.d".into(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -120,6 +149,7 @@ pub struct Config {
 struct File {
     #[serde(default)]
     limits: BTreeMap<String, u64>,
+    operands_dir: Option<PathBuf>,
 }
 
 impl Config {
@@ -131,6 +161,9 @@ impl Config {
         let text = std::str::from_utf8(bytes).map_err(|_| ConfigError::NotText)?;
         let file: File = toml::from_str(text)?;
         let mut config = Self::default();
+        if let Some(folder) = file.operands_dir {
+            config.operands_dir = folder;
+        }
         for (name, value) in file.limits {
             if value == 0 {
                 return Err(ConfigError::Zero(name));
@@ -173,6 +206,12 @@ mod tests {
         let refused = Config::parse(b"[limits]\npendign = 1\n").unwrap_err();
         assert!(refused.to_string().contains("pendign"), "{refused}");
         assert!(matches!(Config::parse(b"[limit]\n"), Err(ConfigError::Toml(_))));
+    }
+
+    #[test]
+    fn the_folder_with_rules_can_be_another_one() {
+        let config = Config::parse(b"operands_dir = \"/x\"").unwrap();
+        assert_eq!(config.operands_dir, PathBuf::from("/x"));
     }
 
     #[test]

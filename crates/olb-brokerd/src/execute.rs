@@ -1,6 +1,7 @@
 //! Presenting a lease: the front finds the plan, compares what is typed now with it, and hands the
 //! client's socket to the root half, which decides everything that matters again.
 
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
@@ -10,20 +11,23 @@ use std::time::Duration;
 use olb_core::{Finish, MatchKey, Reject, Request, State, Viewer};
 use olb_exec_api::ClientFrame;
 use olb_lease::{Plan, RawLease};
+use olb_review::display::safe;
 use olb_sys::crash::crash_point;
 use olb_sys::memfd::sealed_memfd;
 use olb_wire::{Command, Execute, Submit};
 use tokio::net::UnixStream;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::account::target;
+use crate::blobs;
 use crate::environment;
 use crate::execd::{ExecdError, Run};
 use crate::frame::write_bytes;
 use crate::front::Front;
 use crate::lookup;
 use crate::operation::Operation;
-use crate::plan::{argv_of, check_command, cwd_of, stdin_of};
+use crate::plan::{argv_of, check_command, cwd_of, staged_of, stdin_of};
 use crate::refuse::Refuse;
 use crate::request::build;
 use crate::turns::Turn;
@@ -122,8 +126,9 @@ async fn hand_over(
     let presented = execute.lease.as_ref().map(|lease| lease.as_slice()).or(kept);
     let Some(lease) = presented else { return Err(front.standing(request)) };
     let stdin = stdin(front, &request, &plan)?;
-    let descriptors: Vec<_> =
-        [client.as_fd()].into_iter().chain(stdin.as_ref().map(OwnedFd::as_fd)).collect();
+    let (files, _turn) = files(front, uid, &request, &plan).await?;
+    let memory = stdin.iter().chain(&files).map(OwnedFd::as_fd);
+    let descriptors: Vec<_> = [client.as_fd()].into_iter().chain(memory).collect();
     crash_point("front-execute-before-handover");
     match front.execd.execute(lease, &request.plan, &descriptors) {
         Ok(run) => {
@@ -192,6 +197,23 @@ fn stdin(front: &Front, request: &Request, plan: &Plan) -> Result<Option<OwnedFd
     Ok(Some(file))
 }
 
+/// The files of which copies were promised, and the turn that bounds how much memory they take.
+async fn files(
+    front: &Front,
+    uid: u32,
+    request: &Request,
+    plan: &Plan,
+) -> Result<(Vec<OwnedFd>, Option<Turn>), Refuse> {
+    if plan.staged.is_empty() {
+        return Ok((Vec::new(), None));
+    }
+    let turn = front.transfers.take(uid).await.ok();
+    let (folder, staged) = (front.blobs.folder_of(&request.digest), plan.staged.clone());
+    let loaded = spawn_blocking(move || blobs::load(&folder, &staged)).await;
+    let files = loaded.map_err(io::Error::other).and_then(|files| files).map_err(Refuse::Files)?;
+    Ok((files, turn))
+}
+
 /// What is typed now has to be what was asked for: a lease that was mixed up is noticed here, in
 /// words, and not only by its effect.
 async fn compare(front: &Front, uid: u32, command: &Command, plan: &Plan) -> Result<(), Refuse> {
@@ -206,6 +228,12 @@ async fn compare(front: &Front, uid: u32, command: &Command, plan: &Plan) -> Res
     ];
     if let Some((_, what)) = rules.into_iter().find(|(holds, _)| !holds) {
         return Err(Refuse::Differs { what });
+    }
+    // Whoever says nothing of files gets those that were approved.
+    let staged = staged_of(command);
+    let changed = staged.iter().find(|file| !plan.staged.contains(file));
+    if let Some(file) = changed {
+        return Err(Refuse::Changed { file: safe(&file.path) });
     }
     let (user, group) = (command.user.clone(), command.group.clone());
     let own_only = own_only(front, uid);

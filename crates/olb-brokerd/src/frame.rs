@@ -52,8 +52,12 @@ pub(crate) async fn read<F: Future<Output = Option<Turn>>>(
 ) -> Result<(Request, Option<Turn>), FrameError> {
     let body = timeout(limit, read_body(stream, turn));
     let (body, turn) = body.await.map_err(|_| FrameError::Late(limit))??;
+    let request = olb_wire::decode(&body)?;
+    let files_follow =
+        matches!(&request, Request::Submit(submit) if !submit.command.staged.is_empty());
     match olb_sys::socket::queued_bytes(&*stream)? {
-        0 => Ok((olb_wire::decode(&body)?, turn)),
+        0 => Ok((request, turn)),
+        _ if files_follow => Ok((request, turn)),
         _ => Err(FrameError::Trailing),
     }
 }

@@ -4,20 +4,24 @@
 //! between two awaits happens at once.
 
 use std::cell::RefCell;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+use olb_core::operands::Rules;
 use olb_core::{Effect, Lifecycle, Reject, Request, Selector, State, Viewer};
 use olb_exec_api::Info;
-use olb_lease::PlanDigest;
+use olb_lease::{Plan, PlanDigest};
 use olb_store::{Store, StoreError};
 use olb_sys::clock::{boottime_ms, unix_secs};
 use olb_wire::RequestView;
 use tokio::sync::{Mutex, Notify, broadcast, watch};
 
 use crate::admission::{Door, Doors, Peer, Places, check};
-use crate::config::Config;
+use crate::blobs::{Blobs, Remembered, Room};
+use crate::config::{Config, ConnectionLimits};
 use crate::execd::Execd;
 use crate::journal::Journal;
 use crate::lookup::Lookups;
@@ -50,6 +54,10 @@ pub(crate) struct Front {
     pub(crate) places: Doors<Places>,
     pub(crate) strangers: Doors<Places>,
     large_messages: Turns,
+    /// Files under way, from clients or to the root half.
+    pub(crate) transfers: Turns,
+    pub(crate) blobs: Blobs,
+    pub(crate) rules: Rules,
     pub(crate) journal: Journal,
     pub(crate) store: Store,
     pub(crate) lifecycle: RefCell<Lifecycle>,
@@ -68,14 +76,16 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    /// A front with what `store` remembers; `problem` is shown to operators.
+    /// A front with what is remembered below `state_dir`; `problem` is shown to operators.
     pub(crate) fn new(
         config: Config,
         execd: Execd,
-        store: Store,
+        (state_dir, store): (&Path, Store),
+        rules: Rules,
         problem: Option<String>,
-    ) -> Result<Self, StoreError> {
+    ) -> anyhow::Result<Self> {
         let memory = store.load_memory(unix_secs(), &config.requests)?;
+        let lifecycle = Lifecycle::restore(config.requests.clone(), memory);
         let limits = &config.connections;
         let (stranger, strangers) = STRANGERS;
         let strangers = || Places::new(("strangers_per_uid", stranger), ("strangers", strangers));
@@ -89,8 +99,11 @@ impl Front {
             },
             strangers: Doors { request: strangers(), review: strangers() },
             large_messages: Turns::new(limits.large_messages_per_uid),
+            transfers: Turns::new(limits.transfers_per_uid),
+            blobs: open_blobs(limits, state_dir, &lifecycle)?,
+            rules,
             journal: Journal::default(),
-            lifecycle: RefCell::new(Lifecycle::restore(config.requests.clone(), memory)),
+            lifecycle: RefCell::new(lifecycle),
             deadlines: Notify::new(),
             in_doubt: Notify::new(),
             round: Mutex::new(()),
@@ -125,8 +138,9 @@ impl Front {
         for effect in effects {
             let stored = match effect {
                 Effect::Persist(request) => self.store.save(&request),
-                Effect::ForgetStdin(plan) => {
+                Effect::ForgetInput(plan) => {
                     is_over = true;
+                    self.forget_files(&plan);
                     self.store.delete_stdin(&plan)
                 }
                 Effect::Changed(request) => {
@@ -144,6 +158,18 @@ impl Front {
         }
         self.deadlines.notify_one();
         result
+    }
+
+    /// Deletes the files of a request that is over, beside everything else.
+    fn forget_files(&self, plan: &PlanDigest) {
+        if let Some(folder) = self.blobs.forget(plan) {
+            let delete = move || {
+                if let Err(error) = std::fs::remove_dir_all(folder) {
+                    tracing::warn!(event = "files_not_deleted", %error);
+                }
+            };
+            drop(tokio::task::spawn_blocking(delete));
+        }
     }
 
     /// Deletes a few of the oldest requests where there are too many; whether there may be more.
@@ -342,6 +368,27 @@ impl Front {
         let retry_after_secs = self.lifecycle.borrow().retry_after(&request, self.now());
         Refuse::Standing { request, retry_after_secs }
     }
+}
+
+/// The folder with the files of requests that are open.
+fn open_blobs(
+    limits: &ConnectionLimits,
+    state_dir: &Path,
+    lifecycle: &Lifecycle,
+) -> anyhow::Result<Blobs> {
+    let room = Room::new(
+        ("staged_bytes_per_uid", limits.staged_bytes_per_uid),
+        ("staged_bytes_total", limits.staged_bytes_total),
+    );
+    let open = lifecycle.list(Viewer::Approver, true);
+    let remembered = open.into_iter().filter_map(|request| {
+        // What does not read has no files that could be handed over.
+        let plan = Plan::decode(&request.plan).ok().filter(|plan| !plan.staged.is_empty())?;
+        let bytes = plan.staged.iter().map(|file| file.size).sum();
+        Some(Remembered { plan: request.digest, uid: request.requester_uid, bytes })
+    });
+    let blobs = Blobs::open(state_dir, room, remembered);
+    blobs.context("the folder for files of requests cannot be used; see to its disk and its owner")
 }
 
 /// Whether the same uids may pass.

@@ -14,6 +14,7 @@
 mod account;
 mod admission;
 mod args;
+mod blobs;
 mod config;
 mod environment;
 mod execd;
@@ -30,11 +31,13 @@ mod refuse;
 mod request;
 mod resolve;
 mod review;
+mod rules;
 mod serve;
 mod settle;
 mod standing;
 mod start;
 mod turns;
+mod upload;
 mod view;
 
 use std::io::Write as _;

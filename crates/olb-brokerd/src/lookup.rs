@@ -65,9 +65,16 @@ pub(crate) fn resolve(
     // Without a boundary the caller's own files are as good as its account.
     let trusted: Vec<u32> = [0].into_iter().chain(own_only).collect();
     let argv = argv_of(command);
-    let name = argv.first().map(Vec::as_slice).unwrap_or_default();
-    let executable = executable(name, &command.cwd, &trusted)?;
-    operands(&argv, &cwd_of(command), &trusted)?;
+    let bound_otherwise: Vec<u32> = command.staged.iter().map(|file| file.word).collect();
+    let executable = if bound_otherwise.first() == Some(&0) {
+        None
+    } else {
+        let name = argv.first().map(Vec::as_slice).unwrap_or_default();
+        Some(executable(name, &command.cwd, &trusted)?)
+    };
+    let unbound = command.unbound.iter().map(|file| file.word);
+    let is_bound: Vec<u32> = bound_otherwise.into_iter().chain(unbound).collect();
+    operands(&argv, &is_bound, &cwd_of(command), &trusted)?;
     Ok(Resolved { executable, environment: Environment::new(&target, words), target })
 }
 

@@ -1,8 +1,11 @@
 //! From what a client typed and what the front found out to the plan: pure, no look-ups here.
 
 use olb_exec_api::Info;
-use olb_lease::{Digest, Directory, Executable, Plan, PlanError, RunAs, Stdin, plan_limit, sha256};
-use olb_wire::{Command, Submit};
+use olb_lease::{
+    Digest, Directory, Executable, Plan, PlanError, RunAs, Staged, Stdin, Unbound, plan_limit,
+    sha256, staging,
+};
+use olb_wire::{Command, StagedWord, Submit};
 use thiserror::Error;
 
 use crate::account::Target;
@@ -29,6 +32,19 @@ pub(crate) enum ShapeError {
     SessionTooLong,
     #[error("standard input is longer than {max} bytes; use a root-owned file", max = plan_limit::STDIN_BYTES)]
     StdinTooLong,
+    #[error("a command has at most {max} files of which copies are bound; put them into one", max = plan_limit::STAGED)]
+    TooManyFiles,
+    #[error("the files of the command are larger than {max} bytes together; put them where only root can write", max = plan_limit::STAGED_BYTES)]
+    FilesTooLarge,
+    #[error("a command has at most {max} names that stay unbound; name their folder", max = plan_limit::UNBOUND)]
+    TooManyUnbound,
+    #[error("a file of the command is announced with no SHA-256 of 32 bytes; send its digest")]
+    FileDigest,
+    #[error(
+        "the files of the command are not announced as what its words name; announce each word once, \
+         in their order, with a canonical path"
+    )]
+    FileWords,
     #[error("the time limit is outside 1 to {max} seconds; choose one within", max = plan_limit::WALL_CLOCK_SECS)]
     WallClock,
 }
@@ -38,6 +54,7 @@ pub(crate) fn check_command(command: &Command) -> Result<(), ShapeError> {
     let argv = &command.argv;
     let name = argv.first().ok_or(ShapeError::NoCommand)?;
     let holds_nul = argv.iter().chain([&command.cwd]).any(|word| word.contains(&0));
+    let bytes = command.staged.iter().try_fold(0_u64, |sum, file| sum.checked_add(file.size));
     let stdin = command.stdin.as_ref().map_or(0, |bytes| bytes.len() as u64);
     let rules = [
         (!name.is_empty(), ShapeError::EmptyName),
@@ -49,6 +66,11 @@ pub(crate) fn check_command(command: &Command) -> Result<(), ShapeError> {
         (!holds_nul, ShapeError::Nul),
         (is_canonical(&command.cwd), ShapeError::Directory),
         (stdin <= plan_limit::STDIN_BYTES, ShapeError::StdinTooLong),
+        (command.staged.len() <= plan_limit::STAGED, ShapeError::TooManyFiles),
+        (bytes.is_some_and(|sum| sum <= plan_limit::STAGED_BYTES), ShapeError::FilesTooLarge),
+        (command.unbound.len() <= plan_limit::UNBOUND, ShapeError::TooManyUnbound),
+        (command.staged.iter().all(|file| digest_of(file).is_some()), ShapeError::FileDigest),
+        (are_words(command), ShapeError::FileWords),
     ];
     first_broken(&rules)
 }
@@ -71,6 +93,23 @@ fn first_broken(rules: &[(bool, ShapeError)]) -> Result<(), ShapeError> {
     }
 }
 
+/// Whether each file is announced once, for a word that names one.
+fn are_words(command: &Command) -> bool {
+    let typed = argv_of(command);
+    let (staged, unbound) = (staged_of(command), unbound_of(command));
+    let is_word = |word: u32| usize::try_from(word).is_ok_and(|at| (1..typed.len()).contains(&at));
+    let is_staged = |word: u32| staged.iter().any(|file| file.word == word);
+    let mut paths = staged.iter().map(|f| &f.path).chain(unbound.iter().map(|f| &f.path));
+    paths.all(|path| is_canonical(path) && !path.contains(&0))
+        && staged.is_sorted_by(|a, b| a.word < b.word)
+        && unbound.is_sorted_by(|a, b| a.word < b.word)
+        && unbound.iter().all(|file| is_word(file.word) && !is_staged(file.word))
+        && staged.iter().all(|file| {
+            let is_program = file.prefix == 0 && file.executable;
+            staging::name(&typed, file).is_some() && (file.word > 0 || is_program)
+        })
+}
+
 /// As the plan wants a path: absolute, no empty, `.` or `..` part.
 fn is_canonical(path: &[u8]) -> bool {
     let plain = |part: &[u8]| !part.is_empty() && part != b"." && part != b"..";
@@ -82,7 +121,8 @@ fn is_canonical(path: &[u8]) -> bool {
 /// What the front found out about a command.
 #[derive(Debug, Clone)]
 pub(crate) struct Resolved {
-    pub(crate) executable: Executable,
+    /// `None` where a copy of it will be run.
+    pub(crate) executable: Option<Executable>,
     pub(crate) environment: Environment,
     pub(crate) target: Target,
 }
@@ -98,6 +138,37 @@ pub(crate) fn stdin_of(command: &Command) -> Option<Stdin> {
 /// The working directory as the client states it.
 pub(crate) fn cwd_of(command: &Command) -> Directory {
     Directory { path: command.cwd.to_vec(), dev: command.cwd_dev, ino: command.cwd_ino }
+}
+
+/// The files of which copies are bound; [`check_command`] has seen to it that there is none without
+/// a digest.
+pub(crate) fn staged_of(command: &Command) -> Vec<Staged> {
+    let staged = command.staged.iter().filter_map(|file| {
+        Some(Staged {
+            word: file.word,
+            prefix: file.prefix,
+            path: file.path.to_vec(),
+            size: file.size,
+            sha256: digest_of(file)?,
+            executable: file.executable,
+        })
+    });
+    staged.collect()
+}
+
+fn digest_of(file: &StagedWord) -> Option<Digest> {
+    Some(Digest(file.sha256.as_slice().try_into().ok()?))
+}
+
+fn unbound_of(command: &Command) -> Vec<Unbound> {
+    let unbound = command.unbound.iter();
+    unbound.map(|file| Unbound { word: file.word, path: file.path.to_vec() }).collect()
+}
+
+/// What is run of the files that are copied: the first of them, where that is the command itself.
+fn staged_executable(place: &[u8], file: &Staged) -> Executable {
+    let path = place.to_vec();
+    Executable { path, dev: 0, ino: 0, size: file.size, ctime_secs: 0, ctime_nanos: 0 }
 }
 
 /// The words as typed.
@@ -116,22 +187,29 @@ pub(crate) fn build(
     submit: &Submit,
     resolved: Resolved,
     wall_clock_secs: u32,
+    whole: bool,
     random: [u8; 16],
 ) -> Result<(Plan, Vec<u8>), PlanError> {
     let Resolved { executable, environment, target } = resolved;
-    let argv = argv_of(&submit.command);
+    let typed_argv = argv_of(&submit.command);
+    let staged = staged_of(&submit.command);
+    let no_name = PlanError::Limit("staged word");
+    let places = staging::places(&info.staging, &random, &typed_argv, &staged).ok_or(no_name)?;
+    let argv = staging::argv(&info.staging, &random, &typed_argv, &staged).ok_or(no_name)?;
+    let copy = || Some(staged_executable(places.first()?, staged.first()?));
+    let executable = executable.or_else(copy).ok_or(no_name)?;
     let plan = Plan {
         random,
         host: info.host.clone(),
         audience: info.audience,
         requester_uid,
-        typed_argv: argv.clone(),
+        typed_argv,
         argv,
         executable,
         environment: environment.complete,
         environment_words: environment.words,
         cwd: cwd_of(&submit.command),
-        cwd_changeable: true, // nobody was asked to look, so the human is told the worst
+        cwd_changeable: submit.command.cwd_changeable,
         run_as: RunAs {
             name: target.name,
             uid: target.uid,
@@ -139,10 +217,10 @@ pub(crate) fn build(
             groups: target.groups,
         },
         stdin: stdin_of(&submit.command),
-        staged: Vec::new(),
-        unbound: Vec::new(),
+        staged,
+        unbound: unbound_of(&submit.command),
         wall_clock_secs,
-        whole: false,
+        whole,
         reason: submit.reason.clone(),
         session: submit.session.clone(),
     };
@@ -166,6 +244,9 @@ mod tests {
             user: None,
             group: None,
             stdin: None,
+            cwd_changeable: false,
+            staged: Vec::new(),
+            unbound: Vec::new(),
         }
     }
 

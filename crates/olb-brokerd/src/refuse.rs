@@ -1,5 +1,6 @@
 //! Everything the front refuses, and the stable reason of each.
 
+use std::io;
 use std::sync::Arc;
 
 use olb_core::{Reject, Request, SelectorError, State};
@@ -17,6 +18,7 @@ use crate::lookup::LookupError;
 use crate::plan::ShapeError;
 use crate::resolve::ResolveError;
 use crate::standing;
+use crate::upload::UploadError;
 
 /// What people read wherever the root half does not answer.
 pub(crate) const UNAVAILABLE: &str =
@@ -29,8 +31,20 @@ pub(crate) enum Refuse {
     Account(#[from] AccountError),
     #[error(transparent)]
     Admission(#[from] AdmissionError),
+    #[error("{file} changed since it was approved; ask again")]
+    Changed { file: String },
     #[error("{what} is not what was approved; ask again for what you want to run")]
     Differs { what: &'static str },
+    #[error(
+        "the files of this request cannot be handed over ({0}); ask again, and look at the \
+         broker's disk if it happens then too"
+    )]
+    Files(io::Error),
+    #[error(
+        "this broker keeps no copies of files, and {file} can be changed by somebody other than \
+         root; put a copy where only root can write, and name that"
+    )]
+    NoStaging { file: String },
     #[error("{}", execd_text(.0))]
     Execd(#[from] ExecdError),
     #[error(transparent)]
@@ -60,6 +74,8 @@ pub(crate) enum Refuse {
     Standing { request: Arc<Request>, retry_after_secs: Option<u64> },
     #[error("the broker cannot record the request: {0}")]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Upload(#[from] UploadError),
     #[error(transparent)]
     Verdict(#[from] VerdictError),
     #[error(transparent)]
@@ -108,15 +124,17 @@ impl Refuse {
     pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::Account(AccountError::Lookup(_))
+            | Self::Files(_)
             | Self::Lookup(_)
             | Self::Namespace(_)
             | Self::Random
-            | Self::Store(_) => Reason::Unavailable,
-            Self::Account(_) | Self::Word(_) => Reason::Unsupported,
+            | Self::Store(_)
+            | Self::Upload(UploadError::Disk(_)) => Reason::Unavailable,
+            Self::Account(_) | Self::NoStaging { .. } | Self::Word(_) => Reason::Unsupported,
             Self::Admission(AdmissionError::TooMany { .. }) => Reason::Busy,
             Self::Admission(AdmissionError::NotRequester) => Reason::NotListed,
             Self::Admission(AdmissionError::NotApprover) => Reason::NotEnrolled,
-            Self::Differs { .. } => Reason::Mismatch,
+            Self::Changed { .. } | Self::Differs { .. } => Reason::Mismatch,
             Self::Execd(ExecdError::Refused(refusal)) => refusal.reason,
             Self::Execd(_) => Reason::Unavailable,
             Self::NotAsked => Reason::NotYours,
@@ -128,6 +146,7 @@ impl Refuse {
             | Self::Plan(_)
             | Self::Selector(_)
             | Self::Shape(_)
+            | Self::Upload(_)
             | Self::Verdict(_)
             | Self::WrongDoor => Reason::Malformed,
         }

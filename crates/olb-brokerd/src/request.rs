@@ -3,15 +3,18 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use olb_core::{Effect, Reject, Request, Selector, SubmittedAs, Viewer};
+use olb_core::{Reject, Request, Selector, SubmittedAs, Viewer};
 use olb_exec_api::{Info, encode_info};
 use olb_lease::Plan;
+use olb_review::display::safe;
 use olb_sys::crash::crash_point;
 use olb_wire::{ByteBuf, Health, Response, Submit};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
+use tokio::net::UnixStream;
 
 use crate::admission::{Door, check};
+use crate::blobs::Incoming;
 use crate::environment;
 use crate::front::Front;
 use crate::lookup;
@@ -19,22 +22,34 @@ use crate::plan::{self, Resolved};
 use crate::refuse::Refuse;
 use crate::serve::Answer;
 use crate::settle;
+use crate::upload::{self, UploadError};
 
 /// A new request, or the one that asks for the same.
-pub(crate) async fn submit(front: &Rc<Front>, uid: u32, submit: &Submit) -> Result<Answer, Refuse> {
+pub(crate) async fn submit(
+    front: &Rc<Front>,
+    uid: u32,
+    stream: &UnixStream,
+    submit: &Submit,
+) -> Result<Answer, Refuse> {
     plan::check_submit(submit)?;
     let words = environment::words(&submit.command.environment_words)?;
     let admission = front.lifecycle.borrow_mut().admit(front.uptime(), uid)?;
     let info = front.info().await?;
     check(&info, Door::Request, uid)?;
     let resolved = resolve(front, uid, submit, words, &info).await?;
+    let files = files(front, uid, stream, submit, &info).await?;
     let (_, bytes) = build(front, &info, uid, submit, resolved)?;
     // From here to the end nothing waits: the request, its input and its answer are one step.
     let random = random()?;
     front.expire();
     let submitted = front.lifecycle.borrow_mut().submit(front.now(), admission, bytes, &random)?;
     let request = submitted.request;
-    keep(front, submit, &request, submitted.how, submitted.effects)?;
+    if submitted.how == SubmittedAs::New {
+        keep(front, submit, &request, files)?;
+    }
+    crash_point("front-submit-before-store");
+    front.apply(submitted.effects)?;
+    crash_point("front-submit-after-store");
     match submitted.how {
         SubmittedAs::DeniedBefore { .. } => Err(front.standing(request)),
         SubmittedAs::New => Ok(Answer::shown(front, request, false, submit.wait)),
@@ -42,6 +57,22 @@ pub(crate) async fn submit(front: &Rc<Front>, uid: u32, submit: &Submit) -> Resu
             Ok(Answer::shown(front, request, true, submit.wait))
         }
     }
+}
+
+/// Takes in the files that follow the submit, if any do.
+async fn files(
+    front: &Front,
+    uid: u32,
+    stream: &UnixStream,
+    submit: &Submit,
+    info: &Info,
+) -> Result<Option<Incoming>, Refuse> {
+    let staged = plan::staged_of(&submit.command);
+    let Some(first) = staged.first() else { return Ok(None) };
+    if info.staging.is_empty() {
+        return Err(Refuse::NoStaging { file: safe(&first.path) });
+    }
+    Ok(Some(upload::receive(front, uid, stream, &staged).await?))
 }
 
 async fn resolve(
@@ -67,26 +98,26 @@ pub(crate) fn build(
     let default = front.config.connections.wall_clock_secs;
     let default = u32::try_from(default).unwrap_or(olb_lease::plan_limit::WALL_CLOCK_SECS);
     let wall_clock = submit.wall_clock_secs.unwrap_or(default);
-    Ok(plan::build(info, uid, submit, resolved, wall_clock, random()?)?)
+    let whole = front.rules.examine(&submit.command.argv).whole;
+    Ok(plan::build(info, uid, submit, resolved, wall_clock, whole, random()?)?)
 }
 
-/// Stores a new request, its input first: a request is never there without its bytes.
+/// Stores the input and the files of a new request: it is never there without its bytes.
 fn keep(
     front: &Front,
     submit: &Submit,
     request: &Request,
-    how: SubmittedAs,
-    effects: Vec<Effect>,
+    files: Option<Incoming>,
 ) -> Result<(), Refuse> {
-    if how == SubmittedAs::New
-        && let Some(bytes) = &submit.command.stdin
-    {
+    if let Some(bytes) = &submit.command.stdin {
         front.store.save_stdin(&request.digest, bytes)?;
     }
-    crash_point("front-submit-before-store");
-    front.apply(effects)?;
-    crash_point("front-submit-after-store");
-    Ok(())
+    match files {
+        Some(files) => {
+            front.blobs.keep(&request.digest, files).map_err(|e| UploadError::Disk(e).into())
+        }
+        None => Ok(()),
+    }
 }
 
 fn random<const N: usize>() -> Result<[u8; N], Refuse> {

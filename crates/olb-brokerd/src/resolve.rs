@@ -25,16 +25,16 @@ pub(crate) enum ResolveError {
     #[error("{file} is not an executable file; name a program")]
     NotExecutable { file: String },
     #[error(
-        "{command} cannot be bound yet: {file} can be changed by somebody other than root; move it \
-         to a folder that only root can change"
+        "{command} cannot be bound: {file} can be changed by somebody other than root, and is not one of \
+         the files that were handed in; put a copy where only root can write, and name that"
     )]
     Changeable { command: String, file: String },
     #[error(
-        "{command} cannot be bound yet: {file} means another file in every process; name the file \
+        "{command} cannot be bound: {file} means another file in every process; name the file \
          itself"
     )]
     MagicLink { command: String, file: String },
-    #[error("{command} cannot be bound yet: the broker cannot look at {file}")]
+    #[error("{command} cannot be bound: the broker cannot look at {file}")]
     Unreadable { command: String, file: String },
 }
 
@@ -60,10 +60,12 @@ pub(crate) fn executable(
 }
 
 /// Looks at each word after the first: one that names an existing file which somebody else can
-/// change is refused. Relative words are looked at only where the front sees the same directory as
+/// change is refused, unless it is one of those `provided_for`: a copy is bound, or the human is told
+/// that it can be changed. Relative words are looked at only where the front sees the same directory as
 /// the client; the root half looks at all of them again before anything runs.
 pub(crate) fn operands(
     argv: &[Vec<u8>],
+    provided_for: &[u32],
     cwd: &Directory,
     trusted: &[u32],
 ) -> Result<(), ResolveError> {
@@ -72,7 +74,8 @@ pub(crate) fn operands(
         return Ok(());
     }
     let command = || argv.first().map(|name| shown(name)).unwrap_or_default();
-    for word in argv.iter().skip(1) {
+    let open = |(at, _): &(u32, _)| !provided_for.contains(at);
+    for (_, word) in (0..).zip(argv).skip(1).filter(open) {
         match check_word(directory.fd.as_fd(), word, trusted) {
             // The front is sandboxed: what it cannot see, the root half judges.
             Operand::Harmless | Operand::Unreadable(_) => {}
@@ -228,11 +231,12 @@ mod tests {
         symlink("/etc/passwd", folder.join("link")).unwrap();
         let cwd = here(&folder);
         for word in ["x.sh", "./x.sh", "--file=x.sh", "@x.sh", "--opt=@x.sh", "link"] {
-            let refused = operands(&argv(&["sh", word]), &cwd, &[0]);
+            let refused = operands(&argv(&["sh", word]), &[], &cwd, &[0]);
             assert!(matches!(refused, Err(ResolveError::Changeable { .. })), "{word}: {refused:?}");
+            assert_eq!(operands(&argv(&["sh", word]), &[1], &cwd, &[0]), Ok(()), "{word}");
         }
         for word in ["nginx", "--force", "/etc/passwd", "."] {
-            assert_eq!(operands(&argv(&["sh", word]), &cwd, &[0]), Ok(()), "{word}");
+            assert_eq!(operands(&argv(&["sh", word]), &[], &cwd, &[0]), Ok(()), "{word}");
         }
         fs::remove_dir_all(&folder).unwrap();
     }
@@ -245,7 +249,7 @@ mod tests {
         fs::write(folder.join("x.sh"), "").unwrap();
         let mut cwd = here(&folder);
         cwd.ino += 1;
-        assert_eq!(operands(&argv(&["sh", "x.sh"]), &cwd, &[0]), Ok(()));
+        assert_eq!(operands(&argv(&["sh", "x.sh"]), &[], &cwd, &[0]), Ok(()));
         fs::remove_dir_all(&folder).unwrap();
     }
 
@@ -253,7 +257,7 @@ mod tests {
     fn magic_links_are_refused() {
         let cwd = here(Path::new("/"));
         for word in ["/proc/self/environ", "/dev/stdin", "/dev/fd/0", "/proc/1/root/etc/passwd"] {
-            let refused = operands(&argv(&["cat", word]), &cwd, &[0]);
+            let refused = operands(&argv(&["cat", word]), &[], &cwd, &[0]);
             assert!(matches!(refused, Err(ResolveError::MagicLink { .. })), "{word}: {refused:?}");
         }
     }

@@ -182,7 +182,9 @@ async fn answer(
 ) -> Result<Answer, Refuse> {
     let Peer { door, uid } = peer;
     match (door, asked) {
-        (Door::Request, Request::Submit(asked)) => request::submit(front, uid, &asked).await,
+        (Door::Request, Request::Submit(asked)) => {
+            request::submit(front, uid, stream, &asked).await
+        }
         (Door::Request, Request::Cancel { selector }) => {
             request::cancel(front, uid, &selector).await
         }

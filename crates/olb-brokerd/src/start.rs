@@ -20,7 +20,7 @@ use crate::args::Args;
 use crate::config::{CONFIG_BYTES_MAX, Config};
 use crate::execd::Execd;
 use crate::front::Front;
-use crate::{serve, settle};
+use crate::{rules, serve, settle};
 
 /// Everybody may connect; who is on no list is sent away before a byte is read.
 const SOCKET_MODE: u32 = 0o666;
@@ -139,15 +139,18 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let (store, report) = Store::open(&setup.state_dir)?;
-    let problem = report.set_aside.map(|kept| {
+    let (rules, mut problems) = rules::load(&setup.config.operands_dir);
+    problems.extend(report.set_aside.map(|kept| {
         let kept = kept.display();
         format!("broker.db was damaged and is kept as {kept}; older requests are forgotten")
-    });
-    if let Some(problem) = &problem {
-        tracing::error!(event = "store_set_aside", problem);
+    }));
+    for problem in &problems {
+        tracing::error!(event = "problem_at_start", problem);
     }
+    let problem = problems.into_iter().reduce(|all, one| format!("{all}; {one}"));
     let execd = Execd::new(setup.runtime_dir.join("exec.sock"));
-    let front = Rc::new(Front::new(setup.config, execd, store, problem)?);
+    let front =
+        Rc::new(Front::new(setup.config, execd, (&setup.state_dir, store), rules, problem)?);
     let request = tokio::net::UnixListener::from_std(setup.request)?;
     let review = tokio::net::UnixListener::from_std(setup.review)?;
     LocalSet::new()

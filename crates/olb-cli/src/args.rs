@@ -81,6 +81,10 @@ pub(crate) struct AskArgs {
     /// Bind what is on standard input now and give it to the command
     #[arg(long)]
     pub(crate) stdin: bool,
+    /// List files that others can change as unbound where no rule says what the command does with
+    /// them: the human is told that they can change after the approval
+    #[arg(long)]
+    pub(crate) allow_unbound: bool,
     /// Wall-clock limit of the command, such as 90s, 30m or 24h
     #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
     pub(crate) timeout: Option<u32>,

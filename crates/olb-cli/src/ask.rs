@@ -2,19 +2,15 @@
 
 use std::ffi::OsString;
 use std::io::Read as _;
-use std::os::fd::AsFd as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use olb_lease::plan_limit;
 use olb_review::display::safe;
-use olb_sys::operand::{Operand, check_word};
 use olb_wire::{ByteBuf, Command};
 
-use crate::client::Runtime;
 use crate::failure::Failure;
-use crate::trust::BrokerKeys;
 
 /// What the options say about a command, besides its words.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,7 +25,8 @@ pub(crate) struct Options<'a> {
     pub(crate) stdin: bool,
 }
 
-/// Builds the command from `words`: `VAR=value` words first, as sudo takes them.
+/// Builds the command from `words`: `VAR=value` words first, as sudo takes them. What it names is not
+/// looked at yet.
 pub(crate) fn command(words: &[OsString], options: Options<'_>) -> Result<Command, Failure> {
     let first = words.iter().position(|word| !is_assignment(word.as_bytes()));
     let (variables, argv) = words.split_at(first.unwrap_or(words.len()));
@@ -60,6 +57,9 @@ pub(crate) fn command(words: &[OsString], options: Options<'_>) -> Result<Comman
         user: options.user.map(str::to_owned),
         group: options.group.map(str::to_owned),
         stdin: if options.stdin { Some(read_stdin()?) } else { None },
+        cwd_changeable: false,
+        staged: Vec::new(),
+        unbound: Vec::new(),
     })
 }
 
@@ -82,41 +82,6 @@ fn read_stdin() -> Result<ByteBuf, Failure> {
         ));
     }
     Ok(bytes.into())
-}
-
-/// Refuses at once what the root half would refuse after the approval. Only a courtesy: this
-/// process sees the requester's files, which the front may not.
-pub(crate) fn check_operands(runtime: &Runtime, command: &Command) -> Result<(), Failure> {
-    let mut trusted = vec![0];
-    if BrokerKeys::of(runtime).is_ok_and(|keys| !keys.is_from_root) {
-        trusted.push(olb_sys::harden::effective_uid());
-    }
-    let cwd = Path::new(std::ffi::OsStr::from_bytes(&command.cwd));
-    let Ok(folder) = std::fs::File::open(cwd) else {
-        return Ok(());
-    };
-    for word in command.argv.iter().skip(1) {
-        let found = check_word(folder.as_fd(), word, &trusted);
-        if let Some(sentence) = refusal(&found) {
-            return Err(Failure::new(crate::failure::code::USAGE, "cannot_bind", sentence));
-        }
-    }
-    Ok(())
-}
-
-fn refusal(found: &Operand) -> Option<String> {
-    match found {
-        Operand::Changeable(file) => Some(format!(
-            "cannot be bound yet: {} can be changed by somebody other than root; let root own the \
-             file and its folders, then ask again",
-            safe(file)
-        )),
-        Operand::MagicLink(file) => Some(format!(
-            "{} means something else in each process; name the file itself",
-            safe(file)
-        )),
-        Operand::Harmless | Operand::Unreadable { .. } => None,
-    }
 }
 
 #[cfg(test)]

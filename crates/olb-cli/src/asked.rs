@@ -1,14 +1,20 @@
 //! Whether what the broker holds is what this process asked for. The front builds the plan, and is
 //! not trusted with it: a plan for other words would be the requester's to answer for.
 
+mod files;
+
 use std::collections::BTreeMap;
 
 use olb_exec_api::Reason;
-use olb_lease::{Digest, Directory, LeaseClaims, Plan, RawLease, argv_digest, cwd_digest, sha256};
+use olb_lease::{
+    Digest, Directory, LeaseClaims, Plan, RawLease, argv_digest, cwd_digest, plan_digest, sha256,
+};
 use olb_sys::account::{group_by_name, user_by_name};
 use olb_wire::Command;
 
+use crate::client::{Runtime, Socket};
 use crate::failure::Failure;
+use crate::select::Selector;
 use crate::trust::BrokerKeys;
 
 /// Compares everything about `plan` that `command` says.
@@ -25,15 +31,17 @@ pub(crate) fn check_plan(keys: &BrokerKeys, command: &Command, plan: &[u8]) -> R
 ///
 /// # Errors
 /// It does not read, or it is for another command.
-pub(crate) fn claims_for(command: Option<&Command>, lease: &[u8]) -> Result<LeaseClaims, Failure> {
-    let claims = RawLease::parse(lease).and_then(|lease| lease.unverified_claims());
-    let claims = claims.map_err(|error| {
-        let reason = Reason::Malformed;
-        let text = format!("{error}; ask for the command again");
-        Failure::new(reason.exit_code(), reason.name(), text)
-    })?;
+pub(crate) fn claims_for(
+    command: Option<&Command>,
+    plan: Option<&Plan>,
+    lease: &[u8],
+) -> Result<LeaseClaims, Failure> {
+    let claims = claims(lease)?;
     let is_for = |command: &Command| {
-        claims.argv == argv_digest(&argv_of(command)) && claims.cwd == cwd_digest(&cwd_of(command))
+        // Where copies of files are bound, the words that run are not those that were typed.
+        let argv = plan.filter(|plan| files::is_for(command, plan)).map(|plan| plan.argv.clone());
+        let argv = argv.unwrap_or_else(|| argv_of(command));
+        claims.argv == argv_digest(&argv) && claims.cwd == cwd_digest(&cwd_of(command))
     };
     match command {
         Some(command) if !is_for(command) => Err(Failure::refused(
@@ -41,6 +49,44 @@ pub(crate) fn claims_for(command: Option<&Command>, lease: &[u8]) -> Result<Leas
             "the command or its folder is not what was approved; ask again for what you want to run",
         )),
         Some(_) | None => Ok(claims),
+    }
+}
+
+fn claims(lease: &[u8]) -> Result<LeaseClaims, Failure> {
+    let claims = RawLease::parse(lease).and_then(|lease| lease.unverified_claims());
+    claims.map_err(|error| {
+        let reason = Reason::Malformed;
+        let text = format!("{error}; ask for the command again");
+        Failure::new(reason.exit_code(), reason.name(), text)
+    })
+}
+
+/// Where `lease` is for a command with files, reads them once more into `command`: they have to be
+/// what was approved. The plan comes from the front, and counts because the lease names its digest.
+///
+/// # Errors
+/// A file is another one now, or cannot be read.
+pub(crate) fn read_files_again(
+    runtime: &Runtime,
+    command: Option<&mut Command>,
+    lease: &[u8],
+) -> Result<Option<Plan>, Failure> {
+    let (Some(command), claims) = (command, claims(lease)?) else { return Ok(None) };
+    let typed = argv_of(command);
+    let has_path = typed.first().is_some_and(|name| name.contains(&b'/'));
+    if claims.argv == argv_digest(&typed) && !has_path {
+        return Ok(None);
+    }
+    let shown = runtime.show(Socket::Request, &Selector::Full(claims.plan.request_id()));
+    // Without the plan the words are compared as they are.
+    let Ok(view) = shown else { return Ok(None) };
+    let plan = Plan::decode(&view.plan).ok().filter(|_| plan_digest(&view.plan) == claims.plan);
+    match plan.filter(|plan| plan.typed_argv == typed && !plan.staged.is_empty()) {
+        Some(plan) => {
+            command.staged = files::read_again(&plan)?;
+            Ok(Some(plan))
+        }
+        None => Ok(None),
     }
 }
 
@@ -83,8 +129,10 @@ fn is_for(keys: &BrokerKeys, command: &Command, plan: &Plan) -> bool {
         }
     }
     let stdin = command.stdin.as_ref().map(|bytes| Digest(sha256(bytes)));
-    plan.argv == argv
-        && plan.typed_argv == argv
+    plan.typed_argv == argv
+        && files::is_for(command, plan)
+        && plan.unbound == files::unbound_of(command)
+        && plan.cwd_changeable == command.cwd_changeable
         && plan.cwd == cwd_of(command)
         && plan.environment_words == words
         && plan.stdin.as_ref().map(|stdin| stdin.sha256) == stdin
@@ -124,7 +172,9 @@ fn is_group(group: Option<&str>, plan: &Plan) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use olb_lease::{Cti, Epoch, LeaseIssuer, PlanDigest, SigningKey, Stdin, VerdictDigest};
+    use olb_lease::{
+        Cti, Epoch, LeaseIssuer, PlanDigest, SigningKey, Staged, Stdin, Unbound, VerdictDigest,
+    };
 
     use super::*;
     use crate::testing::plan;
@@ -151,6 +201,9 @@ mod tests {
             user: None,
             group: None,
             stdin: None,
+            cwd_changeable: false,
+            staged: Vec::new(),
+            unbound: Vec::new(),
         }
     }
 
@@ -204,6 +257,73 @@ mod tests {
         assert_eq!(check(&asked, &plan()), Err(70));
     }
 
+    /// The command and the plan with a copy in the place of a word.
+    fn with_a_file() -> (Command, Plan) {
+        let mut command = command();
+        command.argv[2] = b"-f./x".to_vec().into();
+        let file = olb_wire::StagedWord {
+            word: 2,
+            prefix: 2,
+            path: b"/srv/app/x".to_vec().into(),
+            size: 3,
+            sha256: vec![3; 32].into(),
+            executable: false,
+        };
+        command.staged.push(file);
+        command
+            .unbound
+            .push(olb_wire::UnboundWord { word: 1, path: b"/srv/app/restart".to_vec().into() });
+        let mut plan = plan();
+        plan.typed_argv[2] = "-f./x".into();
+        plan.argv[2] = format!("-f/pin/{}/0/x", "07".repeat(16)).into();
+        let path: Vec<u8> = "/srv/app/x".into();
+        let sha256 = Digest([3; 32]);
+        plan.staged = vec![Staged { word: 2, prefix: 2, path, size: 3, sha256, executable: false }];
+        plan.unbound = vec![Unbound { word: 1, path: "/srv/app/restart".into() }];
+        (command, plan)
+    }
+
+    //
+    #[test]
+    fn a_plan_with_files_has_those_that_were_handed_in_and_nothing_else_rewritten() {
+        let (command, good) = with_a_file();
+        let check = |plan: &Plan| check_plan(&keys(), &command, &plan.encode().unwrap()).is_ok();
+        assert!(check(&good));
+        let changes: [fn(&mut Plan); 10] = [
+            |plan| plan.staged[0].sha256 = Digest([4; 32]),
+            |plan| plan.staged[0].size = 4,
+            |plan| plan.staged[0].path = "/srv/app/y".into(),
+            |plan| plan.staged[0].executable = true,
+            |plan| drop(plan.staged.pop()),
+            |plan| plan.unbound[0].path = "/srv/app/x".into(),
+            |plan| drop(plan.unbound.pop()),
+            |plan| plan.argv[1] = "stop".into(),
+            |plan| plan.argv[2] = "-f./x".into(),
+            |plan| plan.argv[2] = format!("-f/pin/{}/1/x", "07".repeat(16)).into(),
+        ];
+        for (at, change) in changes.into_iter().enumerate() {
+            let mut changed = good.clone();
+            change(&mut changed);
+            assert!(!check(&changed), "change {at}");
+        }
+        let mut unsaid = command.clone();
+        unsaid.staged.clear();
+        assert!(check_plan(&keys(), &unsaid, &good.encode().unwrap()).is_err());
+    }
+
+    //
+    #[test]
+    fn a_lease_for_copies_counts_with_the_plan_that_tells_of_them() {
+        let (command, plan) = with_a_file();
+        let lease = lease_of(&plan).sign(&issuer()).unwrap();
+        let claims = |plan: Option<&Plan>| claims_for(Some(&command), plan, &lease);
+        assert!(claims(Some(&plan)).is_ok());
+        assert_eq!(claims(None).unwrap_err().code, 77);
+        let mut other = plan.clone();
+        other.staged[0].sha256 = Digest([4; 32]);
+        assert_eq!(claims(Some(&other)).unwrap_err().code, 77);
+    }
+
     #[test]
     fn an_account_is_compared_by_number_wherever_it_can_be() {
         let user = |user: &str| Command { user: Some(user.into()), ..command() };
@@ -229,7 +349,7 @@ mod tests {
     fn a_lease_counts_with_the_brokers_signature_and_for_the_typed_command_only() {
         let good = lease_of(&plan()).sign(&issuer()).unwrap();
         let claims = |command: Option<&Command>, lease: &[u8]| {
-            claims_for(command, lease).map_err(|failure| (failure.code, failure.name))
+            claims_for(command, None, lease).map_err(|failure| (failure.code, failure.name))
         };
         assert!(claims(Some(&command()), &good).is_ok() && claims(None, &good).is_ok());
         let mut stop = command();

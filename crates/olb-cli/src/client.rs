@@ -25,6 +25,9 @@ const DEFAULT_RUNTIME_DIR: &str = "/run/olb";
 /// An answer that does not wait for a human is there within this time.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 
+/// While files are sent the front takes some of their bytes at least so often.
+const UPLOAD_STALL: Duration = Duration::from_secs(60);
+
 /// A list has at most this many requests.
 const LISTED_MAX: usize = 10_000;
 
@@ -186,10 +189,29 @@ impl Connection {
             WireError::TooLong { .. } => Failure::usage(text::TOO_LONG),
             WireError::Encode(_) | WireError::Decode(_) => Failure::bad_answer(),
         })?;
-        match self.stream.write_all(&bytes) {
+        self.write(&bytes)
+    }
+
+    /// Sends the bytes of the files that the request announced.
+    pub(crate) fn send_files(&mut self, files: &[Vec<u8>]) -> Result<(), Failure> {
+        // A front that reads nothing at all for so long is none.
+        let set = self.stream.set_write_timeout(Some(UPLOAD_STALL));
+        set.map_err(|_| Failure::no_broker())?;
+        files.iter().try_for_each(|bytes| self.write(bytes))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        match self.stream.write_all(bytes) {
             Ok(()) => Ok(()),
             // The front refuses strangers without reading; what it said first can still be read.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+                ) =>
+            {
+                Ok(())
+            }
             Err(_) => Err(Failure::no_broker()),
         }
     }

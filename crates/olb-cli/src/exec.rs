@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use olb_exec_api::{ClientFrame, Reason, Refusal};
-use olb_lease::{LEASE_TEXT_MAX, Outcome, PlanDigest, armor, plan_digest};
+use olb_lease::{LEASE_TEXT_MAX, Outcome, Plan, PlanDigest, armor, plan_digest};
 use olb_review::display::safe;
 use olb_wire::{Command, Execute, RequestView};
 
@@ -30,6 +30,8 @@ pub(crate) struct Presentation {
     pub(crate) id: Option<String>,
     /// The command as typed now.
     pub(crate) command: Option<Command>,
+    /// The plan of the lease, where it was needed to compare files.
+    pub(crate) plan: Option<Plan>,
 }
 
 /// `olb exec` with its arguments as clap would read them; `None` leaves it to clap to say what is
@@ -83,7 +85,7 @@ fn prepare(runtime: &Runtime, args: &ExecArgs) -> Result<Presentation, Failure> 
         chdir: args.chdir.as_deref(),
         stdin: args.stdin,
     };
-    let command =
+    let mut command =
         if args.words.is_empty() { None } else { Some(ask::command(&args.words, options)?) };
     let path: Option<PathBuf> = match args.lease_fd {
         Some(fd) => Some(format!("/proc/self/fd/{fd}").into()),
@@ -91,12 +93,14 @@ fn prepare(runtime: &Runtime, args: &ExecArgs) -> Result<Presentation, Failure> 
     };
     match (path, &args.id) {
         (Some(path), None) if command.is_some() => {
-            Ok(Presentation { lease: read_lease(path)?, id: None, command })
+            let lease = read_lease(path)?;
+            let plan = asked::read_files_again(runtime, command.as_mut(), &lease)?;
+            Ok(Presentation { lease, id: None, command, plan })
         }
         (Some(_), None) => Err(Failure::usage("no command is given; write it after '--'")),
         (None, Some(id)) => {
-            let lease = kept_lease(runtime, id, command.as_ref())?;
-            Ok(Presentation { lease, id: Some(id.clone()), command })
+            let (lease, plan) = kept_lease(runtime, id, command.as_mut())?;
+            Ok(Presentation { lease, id: Some(id.clone()), command, plan })
         }
         _ => Err(Failure::usage("give the lease with --lease-file or --lease-fd, or --id")),
     }
@@ -122,16 +126,21 @@ fn read_lease(path: PathBuf) -> Result<Vec<u8>, Failure> {
 }
 
 /// The lease that the broker keeps for an approved request of the caller's.
-fn kept_lease(runtime: &Runtime, id: &str, command: Option<&Command>) -> Result<Vec<u8>, Failure> {
+fn kept_lease(
+    runtime: &Runtime,
+    id: &str,
+    mut command: Option<&mut Command>,
+) -> Result<(Vec<u8>, Option<Plan>), Failure> {
     let view = runtime.show(Socket::Request, &Selector::parse(id)?)?;
     let Some(lease) = &view.lease else {
         return Err(no_lease(view));
     };
     let keys = BrokerKeys::of_running(runtime)?;
-    let claims = asked::claims_for(command, lease)?;
+    let plan = asked::read_files_again(runtime, command.as_deref_mut(), lease)?;
+    let claims = asked::claims_for(command.as_deref(), plan.as_ref(), lease)?;
     asked::check_signature(&keys, lease)?;
     if claims.plan == plan_digest(&view.plan) {
-        Ok(lease.to_vec())
+        Ok((lease.to_vec(), plan))
     } else {
         Err(Failure::mismatch(text::OTHER_REQUEST))
     }
@@ -160,7 +169,8 @@ pub(crate) fn present(
     presentation: &Presentation,
     file: &mut OutcomeFile,
 ) -> Result<u8, Failure> {
-    let claims = asked::claims_for(presentation.command.as_ref(), &presentation.lease)?;
+    let Presentation { lease, id: _, command, plan } = presentation;
+    let claims = asked::claims_for(command.as_ref(), plan.as_ref(), lease)?;
     // Without keys nothing that comes back could be believed: then nothing is burned either.
     let keys = BrokerKeys::of_running(runtime)?;
     let (plan, run) = (claims.plan, Run { plan: claims.plan, cti: claims.cti });

@@ -14,6 +14,7 @@ mod args;
 mod ask;
 mod asked;
 mod audit;
+mod bind;
 mod client;
 mod decide;
 mod demo;

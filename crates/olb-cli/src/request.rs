@@ -11,7 +11,7 @@ use crate::failure::{Failure, code};
 use crate::out::{say, tell};
 use crate::select::Selector;
 use crate::trust::BrokerKeys;
-use crate::{ask, asked, json, text};
+use crate::{ask, asked, bind, json, text};
 
 /// How long to wait for a human.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +76,8 @@ pub(crate) fn submit(
         chdir: args.chdir.as_deref(),
         stdin: args.stdin,
     };
-    let command = ask::command(&args.words, options)?;
-    ask::check_operands(runtime, &command)?;
+    let mut command = ask::command(&args.words, options)?;
+    let files = bind::bind(runtime, &mut command, args.allow_unbound)?;
     let submit = Submit {
         command: command.clone(),
         reason: args.reason.clone(),
@@ -85,20 +85,23 @@ pub(crate) fn submit(
         wall_clock_secs: args.timeout,
         wait: wait != Wait::No,
     };
-    let view = follow(runtime, &Request::Submit(Box::new(submit)), &command, wait)?;
+    let request = Request::Submit(Box::new(submit));
+    let view = follow(runtime, &request, &files, &command, wait)?;
     Ok((view, command))
 }
 
-/// Sends `request` and takes the last of its answers that `wait` asks for. Every one of them has to
+/// Sends `request`, with the `files` that belong to it, and takes the last of its answers that `wait` asks for. Every one of them has to
 /// be about `command`.
 pub(crate) fn follow(
     runtime: &Runtime,
     request: &Request,
+    files: &[Vec<u8>],
     command: &Command,
     wait: Wait,
 ) -> Result<Box<RequestView>, Failure> {
     let mut connection = runtime.connect(Socket::Request)?;
     connection.send(request)?;
+    connection.send_files(files)?;
     let keys = BrokerKeys::of_running(runtime)?;
     let mut latest: Option<Box<RequestView>> = None;
     let deadline = match wait {

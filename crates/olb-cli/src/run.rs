@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use olb_exec_api::Reason;
+use olb_lease::Plan;
 use olb_wire::{Command, Request, RequestView};
 
 use crate::args::RunArgs;
@@ -37,7 +38,8 @@ fn ask_and_run(args: &RunArgs, file: &mut OutcomeFile) -> Result<u8, Failure> {
         return Err(Failure::bad_answer());
     };
     let (lease, joined) = (lease.to_vec(), view.joined);
-    let presentation = Presentation { lease, id: None, command: Some(command.clone()) };
+    let plan = Plan::decode(&view.plan).ok();
+    let presentation = Presentation { lease, id: None, command: Some(command.clone()), plan };
     let connection = runtime.connect(Socket::Request)?;
     match exec::present(&runtime, connection, &presentation, file) {
         // Somebody else waited for the same request and was first: theirs is the outcome.
@@ -57,7 +59,7 @@ fn others(
     wait: Wait,
 ) -> Result<Box<RequestView>, Failure> {
     let show = Request::Show { selector: view.request_id.clone(), wait: true };
-    let over = request::follow(runtime, &show, command, wait)?;
+    let over = request::follow(runtime, &show, &[], command, wait)?;
     if over.request_id == view.request_id {
         Ok(over)
     } else {

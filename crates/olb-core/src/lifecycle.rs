@@ -30,8 +30,8 @@ pub enum Effect {
     Persist(Arc<Request>),
     /// Tell those who wait for this request, and those who watch all.
     Changed(Arc<Request>),
-    /// The request is over: delete the bytes kept for its standard input.
-    ForgetStdin(PlanDigest),
+    /// The request is over: delete the bytes kept for its standard input, and its files.
+    ForgetInput(PlanDigest),
 }
 
 /// What is remembered from before a restart.
@@ -328,7 +328,7 @@ impl Lifecycle {
         let request = Arc::clone(&entry.request);
         let mut effects = vec![Effect::Persist(Arc::clone(&request))];
         if !request.is_open() {
-            effects.push(Effect::ForgetStdin(plan));
+            effects.push(Effect::ForgetInput(plan));
         }
         effects.push(Effect::Changed(request));
         self.forget_finished();

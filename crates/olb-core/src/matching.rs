@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use olb_lease::cbor::Writer;
-use olb_lease::{Digest, Plan, sha256};
+use olb_lease::{Digest, Plan, Staged, sha256};
 
 /// Digest of what was asked: equal keys are one request. Not part of it: reason, session, limits
 /// and random bytes.
@@ -18,11 +18,13 @@ pub struct CoolOffKey(pub Digest);
 impl MatchKey {
     /// SHA-256 over CBOR `["olbl/match/v1", requester, [typed argument...], [cwd path, dev, ino],
     /// [[name, value]...], [uid, gid, [group...]], stdin SHA-256 / null, [executable path, dev, ino,
-    /// size, ctime seconds, nanoseconds]]`.
+    /// size, ctime seconds, nanoseconds] / null, [[word, prefix, path, size, SHA-256,
+    /// executable]...], [[word, path]...]]`. The executable is null where it is the first of the
+    /// staged files: its path has random bytes in it.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
         let mut cbor = Writer::new();
-        cbor.array(8).text("olbl/match/v1").uint(plan.requester_uid.into());
+        cbor.array(10).text("olbl/match/v1").uint(plan.requester_uid.into());
         cbor.array(plan.typed_argv.len());
         for word in &plan.typed_argv {
             cbor.bytes(word);
@@ -42,8 +44,21 @@ impl MatchKey {
             Some(stdin) => cbor.bytes(stdin.sha256.as_bytes()),
         };
         let file = &plan.executable;
-        cbor.array(6).bytes(&file.path).uint(file.dev).uint(file.ino).uint(file.size);
-        cbor.uint(file.ctime_secs).uint(file.ctime_nanos.into());
+        if staged_program(plan).is_some() {
+            cbor.null();
+        } else {
+            cbor.array(6).bytes(&file.path).uint(file.dev).uint(file.ino).uint(file.size);
+            cbor.uint(file.ctime_secs).uint(file.ctime_nanos.into());
+        }
+        cbor.array(plan.staged.len());
+        for file in &plan.staged {
+            cbor.array(6).uint(file.word.into()).uint(file.prefix.into()).bytes(&file.path);
+            cbor.uint(file.size).bytes(file.sha256.as_bytes()).bool(file.executable);
+        }
+        cbor.array(plan.unbound.len());
+        for file in &plan.unbound {
+            cbor.array(2).uint(file.word.into()).bytes(&file.path);
+        }
         Self(Digest(sha256(&cbor.finish())))
     }
 }
@@ -51,14 +66,16 @@ impl MatchKey {
 impl CoolOffKey {
     /// SHA-256 over CBOR `["olbl/cool-off/v1", requester, target uid, executable path,
     /// [argument...]]`: the typed arguments after the command's name that do not begin with `-`,
-    /// ascending, each once.
+    /// ascending, each once. The path is that of the file that was read, where a copy of it would
+    /// be run.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
         let operands = plan.typed_argv.iter().skip(1).filter(|word| !word.starts_with(b"-"));
         let operands: BTreeSet<_> = operands.collect();
         let mut cbor = Writer::new();
         cbor.array(5).text("olbl/cool-off/v1").uint(plan.requester_uid.into());
-        cbor.uint(plan.run_as.uid.into()).bytes(&plan.executable.path).array(operands.len());
+        let program = staged_program(plan).map_or(&plan.executable.path, |file| &file.path);
+        cbor.uint(plan.run_as.uid.into()).bytes(program).array(operands.len());
         for word in operands {
             cbor.bytes(word);
         }
@@ -66,9 +83,14 @@ impl CoolOffKey {
     }
 }
 
+/// What is executed, where a copy of it is bound.
+fn staged_program(plan: &Plan) -> Option<&Staged> {
+    plan.staged.first().filter(|file| file.word == 0)
+}
+
 #[cfg(test)]
 mod tests {
-    use olb_lease::Stdin;
+    use olb_lease::{Stdin, Unbound};
 
     use super::*;
     use crate::sample::plan;
@@ -87,9 +109,14 @@ mod tests {
         Some(Stdin { size: 1, sha256: Digest([byte; 32]) })
     }
 
+    fn staged(word: u32) -> Staged {
+        let (path, sha256) = (b"/srv/app/x".to_vec(), Digest([1; 32]));
+        Staged { word, prefix: 0, path, size: 1, sha256, executable: true }
+    }
+
     #[test]
     fn the_keys_have_their_known_answers() {
-        let want = "9b7fc4d4b5ab2f4a9bd179d8a2d0d2414bbc32fd0d6a717d10aa6656272b7f05";
+        let want = "ce8f9bfd6364ff5efb0260dd1181d41fa5a1431d5434191b9eef52089171c69d";
         assert_eq!(MatchKey::of(&sample()).0.hex(), want);
         let want = "fc48804dfc07f4ac2f0de5bad7be7e630fec461315380e4388cf56ab6e212696";
         assert_eq!(CoolOffKey::of(&sample()).0.hex(), want);
@@ -120,6 +147,17 @@ mod tests {
             changed(|plan| plan.executable.size = 7),
             changed(|plan| plan.executable.ctime_secs = 7),
             changed(|plan| plan.executable.ctime_nanos = 7),
+            changed(|plan| plan.staged = vec![staged(1)]),
+            changed(|plan| plan.staged = vec![staged(0)]),
+            changed(|plan| plan.staged = vec![staged(1), staged(2)]),
+            changed(|plan| plan.staged = vec![Staged { prefix: 1, ..staged(1) }]),
+            changed(|plan| plan.staged = vec![Staged { path: b"/x".to_vec(), ..staged(1) }]),
+            changed(|plan| plan.staged = vec![Staged { size: 2, ..staged(1) }]),
+            changed(|plan| plan.staged = vec![Staged { sha256: Digest([2; 32]), ..staged(1) }]),
+            changed(|plan| plan.staged = vec![Staged { executable: false, ..staged(1) }]),
+            changed(|plan| plan.unbound = vec![Unbound { word: 1, path: b"/x".to_vec() }]),
+            changed(|plan| plan.unbound = vec![Unbound { word: 2, path: b"/x".to_vec() }]),
+            changed(|plan| plan.unbound = vec![Unbound { word: 1, path: b"/y".to_vec() }]),
         ];
         let keys: BTreeSet<_> = different.iter().chain([&sample()]).map(MatchKey::of).collect();
         assert_eq!(keys.len(), different.len() + 1);
@@ -132,8 +170,27 @@ mod tests {
             plan.reason = "another".into();
             plan.session = "other".into();
             plan.wall_clock_secs = 1;
+            plan.whole = true;
+            plan.cwd_changeable = !plan.cwd_changeable;
         });
         assert_eq!(MatchKey::of(&same), MatchKey::of(&sample()));
+    }
+
+    #[test]
+    fn where_the_copy_of_a_program_will_be_changes_neither_key() {
+        let placed = |path: &[u8]| {
+            changed(|plan| {
+                plan.staged = vec![staged(0)];
+                plan.executable.path = path.to_vec();
+            })
+        };
+        let (one, other) = (placed(b"/pin/1/0/x"), placed(b"/pin/2/0/x"));
+        assert_eq!(MatchKey::of(&one), MatchKey::of(&other));
+        assert_eq!(CoolOffKey::of(&one), CoolOffKey::of(&other));
+        let another = changed(|plan| {
+            plan.staged = vec![Staged { path: b"/srv/app/y".to_vec(), ..staged(0) }];
+        });
+        assert_ne!(CoolOffKey::of(&one), CoolOffKey::of(&another));
     }
 
     #[test]

@@ -85,6 +85,9 @@ pub enum Problem {
     /// `refuse` without advice.
     #[error("a refusal needs advice; write after a second bar what to do instead")]
     NoAdvice,
+    /// Not UTF-8.
+    #[error("the file is not UTF-8 text; write it anew")]
+    NotText,
     /// Too long a file.
     #[error("the file is longer than {RULES_BYTES_MAX} bytes; split it")]
     TooLong,
@@ -115,6 +118,20 @@ impl Rules {
     pub fn add(&mut self, file: &str, text: &str) -> Result<(), RuleError> {
         self.rules.append(&mut parse::rules(file, text)?);
         Ok(())
+    }
+
+    /// The built-in rules and those in `files`, each with its name, in the order of the names; with
+    /// what is wrong with files that were left out.
+    #[must_use]
+    pub fn with_files(mut files: Vec<(String, Vec<u8>)>) -> (Self, Vec<RuleError>) {
+        let mut rules = Self::built_in();
+        files.sort();
+        let mut add = |(name, bytes): (String, Vec<u8>)| match String::from_utf8(bytes) {
+            Ok(text) => rules.add(&name, &text).err(),
+            Err(_) => Some(RuleError { file: name, line: 1, problem: Problem::NotText }),
+        };
+        let errors = files.into_iter().filter_map(&mut add).collect();
+        (rules, errors)
     }
 
     /// What the rules say about `argv`. The first word is always read: it is the program.

@@ -65,17 +65,21 @@ pub fn render(plan: &Plan, facts: &Facts) -> Review {
         lines.field("Typed", &command(&plan.typed_argv));
     }
     lines.field("Runs", &runs(plan));
+    files(plan, &mut lines);
     lines.field("As", &target);
+    if plan.cwd_changeable {
+        lines.field("Folder", "the agent can change what is in this directory");
+    }
     if facts.run_as_mismatch {
         let name = spaced(plan.run_as.name.as_bytes());
         lines.field("WARNING", &format!("the account {name} has other numbers on this host"));
     }
     environment(plan, &mut lines);
     lines.field("Stdin", &stdin(plan));
-    lines.field("Limit", &format!("ended after {}", span(plan.wall_clock_secs)));
+    lines.field("Limit", &limit(plan));
     lines.field("What", "cannot inspect: there is no rule for this command");
     lines.field("Effect", "cannot inspect");
-    lines.field("Risk", "high - what cannot be inspected counts as high");
+    lines.field("Risk", risk(plan));
     lines.field("Surprise", &surprise(plan));
     // A quotation mark in it must not look like the end of it.
     let reason = spaced(plan.reason.as_bytes()).replace('"', "\\\"");
@@ -181,7 +185,42 @@ fn who(plan: &Plan, facts: &Facts) -> String {
 
 fn runs(plan: &Plan) -> String {
     let file = &plan.executable;
+    if plan.staged.first().is_some_and(|first| first.word == 0) {
+        return format!("{} (the copy of File 1)", word(&file.path));
+    }
     format!("{} ({} bytes, inode {})", word(&file.path), file.size, file.ino)
+}
+
+/// The files that the command names and that others than root can change.
+fn files(plan: &Plan, lines: &mut Lines) {
+    for (number, file) in (1..).zip(&plan.staged) {
+        let (path, digest) = (word(&file.path), file.sha256.hex());
+        let size = file.size;
+        let mode = if file.executable { ", can be executed" } else { "" };
+        let text = format!("copy of {path}, {size} bytes, sha256 {digest}{mode}; cannot inspect");
+        lines.field(&format!("File {number}"), &text);
+    }
+    for file in &plan.unbound {
+        let path = word(&file.path);
+        lines.field("UNBOUND", &format!("{path}   the agent can change this after you approve"));
+    }
+}
+
+fn limit(plan: &Plan) -> String {
+    let span = span(plan.wall_clock_secs);
+    if plan.whole {
+        format!("{span}, but is not interrupted when the agent leaves or the time is over")
+    } else {
+        format!("ended after {span}")
+    }
+}
+
+fn risk(plan: &Plan) -> &'static str {
+    if plan.unbound.is_empty() {
+        "high - what cannot be inspected counts as high"
+    } else {
+        "high - what is UNBOUND can become anything; what cannot be inspected counts as high"
+    }
 }
 
 /// The target account. Number zero is root whatever it is called.
@@ -225,7 +264,9 @@ fn stdin(plan: &Plan) -> String {
 
 fn surprise(plan: &Plan) -> String {
     let mut found = vec!["cannot inspect".to_owned()];
-    let words = plan.argv.iter().chain(plan.environment_words.values());
+    let files = plan.staged.iter().map(|file| &file.path);
+    let files = files.chain(plan.unbound.iter().map(|file| &file.path));
+    let words = plan.argv.iter().chain(plan.environment_words.values()).chain(files);
     if words.clone().any(|word| !word.is_ascii()) {
         found.push("letters outside ASCII, which can look like others".into());
     }

@@ -1,7 +1,7 @@
 //! Files that exist only in memory: standard input of commands, from bytes.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -14,10 +14,19 @@ use nix::sys::stat;
 /// # Errors
 /// Out of memory or of descriptors, or a name that is too long or contains NUL.
 pub fn sealed_memfd(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    sealed_copy(name, &mut &*bytes)
+}
+
+/// As [`sealed_memfd`], with everything that `source` gives.
+///
+/// # Errors
+/// As there, or `source` fails.
+pub fn sealed_copy(name: &str, source: &mut impl Read) -> io::Result<OwnedFd> {
     let fd = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
-    let file = File::from(fd);
-    // A positioned write: the reader of the descriptor starts at offset 0.
-    file.write_all_at(bytes, 0)?;
+    let mut file = File::from(fd);
+    io::copy(source, &mut file)?;
+    // The reader of the descriptor starts at its offset.
+    file.rewind()?;
     let seals = SealFlag::F_SEAL_WRITE
         | SealFlag::F_SEAL_GROW
         | SealFlag::F_SEAL_SHRINK
@@ -53,7 +62,7 @@ pub fn read_all_at_most(fd: impl AsFd, max: usize) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::Write;
 
     use super::*;
 

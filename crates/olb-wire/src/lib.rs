@@ -2,7 +2,8 @@
 //! front on the other. The root half never links this crate.
 //!
 //! A message is a 4-byte big-endian length and that many bytes of CBOR. On `request.sock` and
-//! `review.sock` the client sends one [`Request`] and reads [`Response`]s; after
+//! `review.sock` the client sends one [`Request`] and reads [`Response`]s. A [`Request::Submit`] is
+//! followed by the bytes of its staged files, in their order and with nothing between; after
 //! [`Request::Execute`] it reads the frames of `olb-exec-api` instead, because from there on the
 //! root half may be the one that writes.
 #![forbid(unsafe_code)]
@@ -39,6 +40,35 @@ pub enum WireError {
     Encode(serde_cbor::Error),
 }
 
+/// A file that the requester's process read, in place of which the command gets a copy. In a
+/// [`Request::Submit`] its bytes follow the message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StagedWord {
+    /// The word of `argv` that names it.
+    pub word: u32,
+    /// How many bytes of that word stand before the name.
+    pub prefix: u32,
+    /// Canonical path.
+    pub path: ByteBuf,
+    /// How many bytes were read.
+    pub size: u64,
+    /// SHA-256 of them.
+    pub sha256: ByteBuf,
+    /// Whether the file could be executed.
+    pub executable: bool,
+}
+
+/// A name in the command behind which others may put another file at any time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnboundWord {
+    /// The word of `argv` that names it.
+    pub word: u32,
+    /// Canonical path.
+    pub path: ByteBuf,
+}
+
 /// The command as typed, with what the requester's process knows of its surroundings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,6 +81,8 @@ pub struct Command {
     pub cwd_dev: u64,
     /// Its `st_ino` as the requester sees it.
     pub cwd_ino: u64,
+    /// Whether others than root can change it, as far as the requester sees.
+    pub cwd_changeable: bool,
     /// `NAME=value` words typed before the command.
     pub environment_words: Vec<ByteBuf>,
     /// Target account, as `-u` takes it: a name or `#uid`; root if absent.
@@ -59,6 +91,10 @@ pub struct Command {
     pub group: Option<String>,
     /// Bytes for standard input; `/dev/null` if absent.
     pub stdin: Option<ByteBuf>,
+    /// Files of which copies are bound, ascending by word.
+    pub staged: Vec<StagedWord>,
+    /// Files that are named and not bound, ascending by word.
+    pub unbound: Vec<UnboundWord>,
 }
 
 /// A new request.
@@ -94,7 +130,7 @@ pub struct Execute {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Request {
-    /// Ask for a command (request.sock).
+    /// Ask for a command (request.sock). The bytes of its staged files follow.
     Submit(Box<Submit>),
     /// Present a lease (request.sock). Answered by frames of `olb-exec-api`.
     Execute(Box<Execute>),

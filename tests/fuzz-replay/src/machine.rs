@@ -350,7 +350,7 @@ impl World {
                 Effect::Changed(request) => {
                     assert!(durable.contains(&request.digest), "told before it was stored");
                 }
-                Effect::ForgetStdin(plan) => assert!(!self.stored[&plan].is_open()),
+                Effect::ForgetInput(plan) => assert!(!self.stored[&plan].is_open()),
             }
         }
     }

@@ -256,6 +256,9 @@ pub(crate) fn command(argv: &[&str]) -> Command {
         user: None,
         group: None,
         stdin: None,
+        cwd_changeable: false,
+        staged: Vec::new(),
+        unbound: Vec::new(),
     }
 }
 

@@ -38,6 +38,7 @@ pub(crate) struct Presented {
     pub(crate) lease: Vec<u8>,
     pub(crate) client: OwnedFd,
     pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) files: Vec<OwnedFd>,
 }
 
 struct Ledger {
@@ -120,12 +121,17 @@ impl FakeExecd {
     }
 
     /// Nobody is an approver from now on.
+    /// As a root half that makes no copies.
+    pub(crate) fn keep_no_copies(&self) {
+        self.0.lock().unwrap().info.staging.clear();
+    }
+
     pub(crate) fn enrol_nobody(&self) {
         self.0.lock().unwrap().info.enrolments.clear();
     }
 
     fn serve(&self, connection: &OwnedFd) {
-        let Ok(datagram) = recv_datagram(connection, DATAGRAM_BYTES_MAX, 2) else { return };
+        let Ok(datagram) = recv_datagram(connection, DATAGRAM_BYTES_MAX, 18) else { return };
         let (op, a, b) = split_request(&datagram.bytes).unwrap();
         let answer = |status: Status, body: &[u8]| {
             let datagram = reply(status, body, &[]).unwrap();
@@ -163,7 +169,7 @@ fn info(uid: u32) -> Info {
             lease_lifetime_secs: 900,
         }],
         limits: Vec::new(),
-        staging: Vec::new(),
+        staging: b"/pin".to_vec(),
     }
 }
 
@@ -245,7 +251,9 @@ impl Ledger {
         answer: impl Fn(Status, &[u8]),
     ) {
         let client = descriptors.remove(0);
-        let stdin = descriptors.pop();
+        let has_stdin = Plan::decode(plan).unwrap().stdin.is_some();
+        let stdin = has_stdin.then(|| descriptors.remove(0));
+        let files = descriptors;
         let tell = |frame: &ClientFrame| {
             // A client that is gone does not stop a run.
             send_now(client.as_fd(), &frame.encode()).ok();
@@ -286,6 +294,6 @@ impl Ledger {
                 answer(Status::Outcome, &recorded.encode());
             }
         }
-        self.presented.send(Presented { lease: lease.to_vec(), client, stdin }).unwrap();
+        self.presented.send(Presented { lease: lease.to_vec(), client, stdin, files }).unwrap();
     }
 }

@@ -8,4 +8,5 @@ mod harness;
 mod hostile;
 mod ledger;
 mod review;
+mod staged;
 mod submit;

@@ -64,8 +64,8 @@ fn what_cannot_be_asked_for_is_refused_with_its_reason_and_one_sentence() {
         (ask_for(&["id", "a\0b"]), Reason::Malformed, "NUL"),
         (ask_for(&["no-such-command-here"]), Reason::NoSuchCommand, "no-such-command-here"),
         (ask_for(&["/etc/passwd"]), Reason::NotExecutable, "/etc/passwd"),
-        (ask_for(&["cat", &script]), Reason::CannotBind, "cannot be bound yet"),
-        (ask_for(&["cat", "/proc/self/environ"]), Reason::CannotBind, "cannot be bound yet"),
+        (ask_for(&["cat", &script]), Reason::CannotBind, "cannot be bound"),
+        (ask_for(&["cat", "/proc/self/environ"]), Reason::CannotBind, "cannot be bound"),
         (
             change(&["id"], |submit| {
                 submit.command.environment_words =

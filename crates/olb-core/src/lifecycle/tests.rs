@@ -94,7 +94,7 @@ fn a_request_is_asked_approved_presented_burned_and_finished() {
     assert_eq!((&done.lease, done.stdout_tail.as_slice()), (&None, b"0\n".as_slice()));
     let want = [
         Effect::Persist(Arc::clone(&done)),
-        Effect::ForgetStdin(request.digest),
+        Effect::ForgetInput(request.digest),
         Effect::Changed(done),
     ];
     assert_eq!(effects, want);

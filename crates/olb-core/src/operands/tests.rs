@@ -165,6 +165,20 @@ fn a_giant_file_is_refused() {
 }
 
 #[test]
+fn files_count_in_the_order_of_their_names_and_a_bad_one_is_left_out() {
+    let file = |name: &str, text: &[u8]| (name.to_owned(), text.to_vec());
+    let (rules, errors) = Rules::with_files(vec![
+        file("b.rules", b"frob | all:named"),
+        file("c.rules", b"frob | all"),
+        file("a.rules", b"frob | all:read"),
+        file("d.rules", b"\xff"),
+    ]);
+    assert_eq!(found(&rules.examine(&["frob", "x"])), [(0, 0, '<'), (1, 0, '[')]);
+    let named: Vec<_> = errors.iter().map(|error| error.file.as_str()).collect();
+    assert_eq!(named, ["c.rules", "d.rules"]);
+}
+
+#[test]
 fn no_words_are_no_command() {
     assert_eq!(Rules::built_in().examine::<&[u8]>(&[]), Reading::default());
     assert_eq!(Rules::built_in().examine(&[""]), Reading::default());

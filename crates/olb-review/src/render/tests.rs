@@ -1,4 +1,4 @@
-use olb_lease::{Audience, Digest, Directory, Executable, RunAs, Stdin};
+use olb_lease::{Audience, Digest, Directory, Executable, RunAs, Staged, Stdin, Unbound};
 
 use super::*;
 
@@ -79,6 +79,60 @@ Request  req_0123, expires 2026-11-22T16:00:00Z
     assert_eq!(text(&plan()), want);
 }
 
+fn with_files() -> Plan {
+    let mut plan = plan();
+    plan.typed_argv = ["./x.sh", "--conf=./y.conf", "./out"].map(Into::into).into();
+    let file = |word, prefix, path: &str, executable| Staged {
+        word,
+        prefix,
+        path: path.into(),
+        size: 412,
+        sha256: Digest([0xab; 32]),
+        executable,
+    };
+    plan.staged =
+        vec![file(0, 0, "/home/agent/x.sh", true), file(1, 7, "/home/agent/y.conf", false)];
+    plan.unbound = vec![Unbound { word: 2, path: "/home/agent/out".into() }];
+    plan.argv[0] = "./x.sh".into();
+    plan.argv[1] = "--conf=/pin/07/1/y.conf".into();
+    plan.executable.path = "/pin/07/0/x.sh".into();
+    plan.cwd.path = "/home/agent".into();
+    plan.cwd_changeable = true;
+    plan
+}
+
+#[test]
+fn copies_unbound_names_and_a_folder_of_the_agents_have_rows_of_their_own() {
+    let shown = whole(&text(&with_files()));
+    let digest = "ab".repeat(32);
+    for row in [
+        "Runs     /pin/07/0/x.sh (the copy of File 1)\n".to_owned(),
+        format!(
+            "File 1   copy of /home/agent/x.sh, 412 bytes, sha256 {digest}, can be executed; cannot \
+             inspect\n"
+        ),
+        format!(
+            "File 2   copy of /home/agent/y.conf, 412 bytes, sha256 {digest}; cannot inspect\n"
+        ),
+        "UNBOUND  /home/agent/out   the agent can change this after you approve\n".to_owned(),
+        "Folder   the agent can change what is in this directory\n".to_owned(),
+        "Risk     high - what is UNBOUND can become anything; what cannot be inspected counts as \
+         high\n"
+            .to_owned(),
+    ] {
+        assert!(shown.contains(&row), "{row}{shown}");
+    }
+}
+
+#[test]
+fn a_command_that_is_not_cut_off_is_said_to_be_one() {
+    let mut plan = plan();
+    plan.whole = true;
+    let shown = whole(&text(&plan));
+    let row = "Limit    1 h, but is not interrupted when the agent leaves or the time is over\n";
+    assert!(shown.contains(row), "{shown}");
+}
+
 #[test]
 fn user_number_zero_is_root_whatever_it_is_called() {
     let mut plan = plan();
@@ -107,6 +161,9 @@ fn no_line_can_be_forged_from_any_text_of_the_agent() {
     plan.session = evil.into();
     plan.host = evil.into();
     plan.run_as.name = evil.into();
+    plan.staged = with_files().staged;
+    plan.staged[1].path = evil.into();
+    plan.unbound = vec![Unbound { word: 2, path: evil.into() }];
     plan.argv = vec![evil.into()];
     plan.typed_argv = vec![evil.into(), "é\u{200b}".into()];
     plan.cwd.path = evil.into();
@@ -123,9 +180,10 @@ fn no_line_can_be_forged_from_any_text_of_the_agent() {
     let shown = render(&plan, &facts).text;
     let safe_lines = |line: &str| line.chars().all(crate::display::is_safe);
     assert!(shown.lines().all(safe_lines), "{shown}");
-    assert_eq!(shown.lines().filter(|line| !line.starts_with(GOES_ON)).count(), 19, "{shown}");
+    assert_eq!(shown.lines().filter(|line| !line.starts_with(GOES_ON)).count(), 22, "{shown}");
     let risks: Vec<_> = shown.lines().filter(|line| line.starts_with("Risk")).collect();
-    assert_eq!(risks, ["Risk     high - what cannot be inspected counts as high"]);
+    let risk = "Risk     high - what is UNBOUND can become anything; what cannot be inspected ";
+    assert_eq!(risks, [risk]);
 }
 
 #[test]

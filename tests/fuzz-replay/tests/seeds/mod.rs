@@ -172,6 +172,9 @@ fn messages() -> Vec<Seed> {
         user: Some("root".into()),
         group: None,
         stdin: Some(ByteBuf::from(*b"in")),
+        cwd_changeable: false,
+        staged: Vec::new(),
+        unbound: Vec::new(),
     };
     let submit = Submit {
         command: command.clone(),

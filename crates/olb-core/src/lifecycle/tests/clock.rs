@@ -9,7 +9,7 @@ const AHEAD: u64 = NOW + YEARS;
 fn stored(effects: &[Effect]) -> Vec<Request> {
     let saved = effects.iter().filter_map(|effect| match effect {
         Effect::Persist(request) => Some(Request::clone(request)),
-        Effect::Changed(_) | Effect::ForgetStdin(_) => None,
+        Effect::Changed(_) | Effect::ForgetInput(_) => None,
     });
     saved.collect()
 }
