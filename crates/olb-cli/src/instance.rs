@@ -127,12 +127,13 @@ impl Instance {
         let requesters: Vec<String> = settings.requesters.iter().map(u32::to_string).collect();
         format!(
             "host = {}\nfront_uid = {}\nruntime_dir = {}\nstate_dir = {}\napprovers_dir = {}\n\
-             requesters = {}\n",
+             staging_dir = {}\nrequesters = {}\n",
             settings.host,
             settings.front_uid,
             self.runtime_dir().display(),
             self.state_dir().display(),
             self.approvers_dir().display(),
+            self.dir.join("pin").display(),
             requesters.join(",")
         )
     }
@@ -239,6 +240,7 @@ mod tests {
                 "runtime_dir = /run/x/run",
                 "state_dir = /run/x/state",
                 "approvers_dir = /run/x/state/approvers.d",
+                "staging_dir = /run/x/pin",
                 "requesters = 61201,61202",
             ]
         );

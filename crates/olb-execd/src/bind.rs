@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use olb_exec_api::{Reason, Refusal};
-use olb_lease::{Plan, environment};
+use olb_lease::{Executable, Plan, Staged, environment, staging};
 use olb_sys::operand::{Operand, check_word};
 use olb_sys::path::{self, Directory};
 
@@ -35,10 +35,18 @@ pub fn bind(broker: &Broker, plan: &Plan) -> Result<Bound, Refusal> {
     check_plan(broker, plan)?;
     let cwd = open_cwd(plan)?;
     let trusted = broker.trusted_uids();
-    check_executable(plan, &trusted)?;
-    check_interpreters(&cwd, &plan.executable.path, &trusted)?;
-    for word in plan.argv.iter().skip(1) {
-        check_operand(&cwd, word, &trusted)?;
+    check_cwd(plan, &trusted)?;
+    let is_staged = |word: u32| plan.staged.iter().any(|file| file.word == word);
+    // Of a copy all of this holds; its interpreters are checked when it is made.
+    if !is_staged(0) {
+        check_executable(plan, &trusted)?;
+        check_interpreters(&cwd, &plan.executable.path, &trusted)?;
+    }
+    for (number, word) in (0..).zip(&plan.argv).skip(1) {
+        if !is_staged(number) {
+            let is_unbound = plan.unbound.iter().any(|file| file.word == number);
+            check_operand(&cwd, word, is_unbound, &trusted)?;
+        }
     }
     Ok(Bound { cwd })
 }
@@ -46,10 +54,7 @@ pub fn bind(broker: &Broker, plan: &Plan) -> Result<Bound, Refusal> {
 /// What can be judged from the plan and the configuration alone.
 fn check_plan(broker: &Broker, plan: &Plan) -> Result<(), Refusal> {
     check_broker(broker, plan)?;
-    if plan.typed_argv != plan.argv {
-        let text = "the arguments to run are not the arguments that were typed";
-        return Err(Refusal::new(Reason::Mismatch, text));
-    }
+    check_words(broker, plan)?;
     environment::check(plan).map_err(|error| {
         Refusal::new(Reason::Unsupported, format!("the environment is refused: {error}"))
     })?;
@@ -58,6 +63,35 @@ fn check_plan(broker: &Broker, plan: &Plan) -> Result<(), Refusal> {
         return Err(Refusal::new(Reason::Unsupported, text));
     }
     Ok(())
+}
+
+/// What runs is what was typed, with the places of our copies for the names of staged files.
+fn check_words(broker: &Broker, plan: &Plan) -> Result<(), Refusal> {
+    let dir = match &broker.staging {
+        Some(staging) => staging.dir(),
+        None if plan.staged.is_empty() => b"",
+        None => {
+            let text = "this broker keeps no copies of files (staging_dir in execd.conf): put the \
+                        file where only root can write, and name that";
+            return Err(Refusal::new(Reason::Unsupported, text));
+        }
+    };
+    let (random, typed, staged) = (&plan.random, &plan.typed_argv, &plan.staged);
+    let argv_holds = staging::argv(dir, random, typed, staged).as_ref() == Some(&plan.argv);
+    let places = staging::places(dir, random, typed, staged).unwrap_or_default();
+    let executable_holds = match (staged.first(), places.into_iter().next()) {
+        (Some(Staged { word: 0, size, .. }), Some(path)) => {
+            let size = *size;
+            plan.executable
+                == Executable { path, size, dev: 0, ino: 0, ctime_secs: 0, ctime_nanos: 0 }
+        }
+        (Some(_) | None, _) => true,
+    };
+    if argv_holds && executable_holds {
+        return Ok(());
+    }
+    let text = "the arguments to run are not the arguments that were typed";
+    Err(Refusal::new(Reason::Mismatch, text))
 }
 
 /// Whether the plan is for this broker, by somebody who may ask it.
@@ -102,6 +136,20 @@ fn open_cwd(plan: &Plan) -> Result<Directory, Refusal> {
     Ok(cwd)
 }
 
+/// A human who is not told that others can change what is there is told the truth.
+fn check_cwd(plan: &Plan, trusted: &[u32]) -> Result<(), Refusal> {
+    let path = Path::new(OsStr::from_bytes(&plan.cwd.path));
+    if plan.cwd_changeable || path::only_trusted_can_change(path, trusted).unwrap_or(false) {
+        return Ok(());
+    }
+    let text = format!(
+        "others than root can change the working directory {}, and the request says they cannot; \
+         ask again",
+        shown(&plan.cwd.path)
+    );
+    Err(Refusal::new(Reason::IdentityChanged, text))
+}
+
 fn check_executable(plan: &Plan, trusted: &[u32]) -> Result<(), Refusal> {
     let file = &plan.executable;
     let path = Path::new(OsStr::from_bytes(&file.path));
@@ -136,7 +184,14 @@ fn require_unchangeable(path: &Path, trusted: &[u32]) -> Result<(), Refusal> {
 ///
 /// The kernel follows the links of that name when it starts the script, so every one of them
 /// counts, not only the file at the end.
-fn check_interpreters(cwd: &Directory, executable: &[u8], trusted: &[u32]) -> Result<(), Refusal> {
+///
+/// # Errors
+/// Others than root can change one of them, or it is not named by a full path.
+pub fn check_interpreters(
+    cwd: &Directory,
+    executable: &[u8],
+    trusted: &[u32],
+) -> Result<(), Refusal> {
     let mut path = PathBuf::from(OsStr::from_bytes(executable));
     for _ in 0..INTERPRETERS_MAX {
         let Some(interpreter) = interpreter_of(&path)? else {
@@ -177,12 +232,20 @@ fn interpreter_of(path: &Path) -> Result<Option<PathBuf>, Refusal> {
     }
 }
 
-fn check_operand(cwd: &Directory, word: &[u8], trusted: &[u32]) -> Result<(), Refusal> {
+fn check_operand(
+    cwd: &Directory,
+    word: &[u8],
+    is_unbound: bool,
+    trusted: &[u32],
+) -> Result<(), Refusal> {
     match check_word(cwd.fd.as_fd(), word, trusted) {
         Operand::Harmless => Ok(()),
+        // The human was told.
+        Operand::Changeable(_) if is_unbound => Ok(()),
         Operand::Changeable(file) => Err(cannot_bind(format!(
             "the argument {} names a file that somebody other than root can change or put there \
-             ({}); such a file cannot be bound yet: put a copy where only root can write, and name that",
+             ({}); such a file has to be copied or called unbound when the command is asked for: ask \
+             again, or put it where only root can write",
             shown(word),
             shown(&file)
         ))),

@@ -14,6 +14,7 @@ use crate::cgroup::RunGroups;
 use crate::config::Config;
 use crate::enrolment::{Known, read_all};
 use crate::journal::Journal;
+use crate::staging::Staging;
 
 /// The root half: its configuration, keys, ledger and what runs at the moment.
 pub struct Broker {
@@ -35,6 +36,8 @@ pub struct Broker {
     pub lock: std::fs::File,
     /// Where runs get cgroups of their own, if they do.
     pub run_groups: Option<RunGroups>,
+    /// Where copies of staged files are kept, if they are.
+    pub staging: Option<Staging>,
     /// Warnings and summaries.
     pub journal: Journal,
     /// What the enrolment files said last.

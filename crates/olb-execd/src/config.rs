@@ -56,11 +56,13 @@ pub struct Limits {
     pub lease_lifetime_secs: u32,
     /// Bytes kept aside so that outcomes can be recorded on a full disk.
     pub ballast_bytes: u64,
+    /// Bytes of copies of staged files that there are at once, in all.
+    pub staged_bytes: u64,
 }
 
 /// What a running command, and a connection that is served, may need at most; with room to spare.
 const FILES_PER_EXECUTION: u64 = 32;
-const FILES_PER_CONNECTION: u64 = 16;
+const FILES_PER_CONNECTION: u64 = 24;
 
 impl Limits {
     /// Lowers what happens at once to what `files` descriptors are enough for. Without one a file
@@ -90,6 +92,8 @@ pub struct Config {
     pub requesters: Vec<u32>,
     /// Parent of the cgroups of runs; without one only process groups can be signalled.
     pub cgroup_parent: Option<PathBuf>,
+    /// Copies of staged files; without one there are none, and plans with such files are refused.
+    pub staging_dir: Option<PathBuf>,
     /// Limits.
     pub limits: Limits,
 }
@@ -121,6 +125,7 @@ impl Config {
             approvers_dir: lines.text("approvers_dir")?.into(),
             requesters: lines.uids("requesters")?,
             cgroup_parent: lines.optional("cgroup_parent").map(PathBuf::from),
+            staging_dir: lines.optional("staging_dir").map(PathBuf::from),
             limits: Limits {
                 executions: lines.number_or("max_executions", 64)?,
                 executions_per_uid: lines.number_or("max_executions_per_uid", 8)?,
@@ -130,6 +135,7 @@ impl Config {
                 verdict_age_secs: lines.number_or("max_verdict_age_secs", 120)?,
                 lease_lifetime_secs: lines.number_or("max_lease_lifetime_secs", 3600)?,
                 ballast_bytes: lines.number_or("ballast_bytes", 4 * 1024 * 1024)?,
+                staged_bytes: lines.number_or("max_staged_bytes", 256 * 1024 * 1024)?,
             },
         };
         lines.end()?;
@@ -150,7 +156,7 @@ impl Config {
 impl Limits {
     /// The limits by the names that the configuration gives them.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 8] {
+    pub fn named(&self) -> [(&'static str, u64); 9] {
         [
             ("max_executions", self.executions.into()),
             ("max_executions_per_uid", self.executions_per_uid.into()),
@@ -160,6 +166,7 @@ impl Limits {
             ("max_verdict_age_secs", self.verdict_age_secs.into()),
             ("max_lease_lifetime_secs", self.lease_lifetime_secs.into()),
             ("ballast_bytes", self.ballast_bytes),
+            ("max_staged_bytes", self.staged_bytes),
         ]
     }
 }

@@ -11,12 +11,13 @@ use olb_sys::crash::crash_point;
 use olb_sys::memfd::{read_all_at_most, sealed_memfd};
 use olb_sys::socket::send_now;
 
-use crate::bind::bind;
+use crate::bind::{Bound, bind, check_interpreters};
 use crate::broker::{Broker, Slot};
 use crate::cgroup::RunGroup;
 use crate::connection::Connection;
 use crate::decide::to_recorded;
 use crate::run::{Command, run};
+use crate::staging::Copies;
 use crate::verify;
 
 /// Attempts to record an outcome; the ledger re-opens itself between them.
@@ -27,6 +28,7 @@ struct Ready<'a> {
     lease: VerifiedLease,
     command: Command,
     slot: Slot<'a>,
+    copies: Option<Copies<'a>>,
 }
 
 /// A refusal, and the lease it is about where that had a valid signature.
@@ -45,21 +47,21 @@ pub fn execute(
     lease: &[u8],
     plan: &[u8],
     client: &OwnedFd,
-    stdin: Option<OwnedFd>,
+    files: Vec<OwnedFd>,
 ) {
-    let started = prepare(broker, lease, plan, client, stdin).and_then(|ready| {
+    let started = prepare(broker, lease, plan, client, files).and_then(|ready| {
         let about = Some((ready.lease.claims().plan, ready.lease.claims().cti));
-        let Ready { lease, command, slot } = ready;
+        let Ready { lease, command, slot, copies } = ready;
         let check = BurnCheck { now: unix_secs(), boot_now_ms: boottime_ms(), epoch: broker.epoch };
         crash_point("execute-before-burn");
         let burned = broker
             .ledger
             .burn(lease, check)
             .map_err(|error| Refused { refusal: Box::new(burn_refusal(broker, error)), about })?;
-        Ok((burned, command, slot))
+        Ok((burned, command, slot, copies))
     });
     match started {
-        Ok((burned, command, slot)) => {
+        Ok((burned, command, slot, copies)) => {
             crash_point("execute-after-burn");
             front.burned();
             crash_point("execute-after-burned-reply");
@@ -67,8 +69,10 @@ pub fn execute(
             drop(slot);
             crash_point("finish-before-record");
             report(broker, front, client, burned, &finish);
-            // After everybody was told: ending what was left behind may take its time.
+            // After everybody was told: ending what was left behind may take its time. Until then
+            // its copies are there.
             drop(group);
+            drop(copies);
         }
         Err(refused) => refuse(broker, front, client, &refused),
     }
@@ -80,7 +84,7 @@ fn prepare<'a>(
     lease_bytes: &[u8],
     plan_bytes: &[u8],
     client: &OwnedFd,
-    stdin: Option<OwnedFd>,
+    files: Vec<OwnedFd>,
 ) -> Result<Ready<'a>, Refused> {
     let lease = verify::signature(broker, lease_bytes)
         .map_err(|refusal| Refused { refusal: refusal.into(), about: None })?;
@@ -98,12 +102,14 @@ fn prepare<'a>(
         // First the room, then what could take long on a strange file system.
         let slot = take_slot(broker, plan.requester_uid)?;
         let bound = bind(broker, &plan)?;
-        let stdin = bound_stdin(&plan, stdin)?;
+        let mut files = files.into_iter();
+        let stdin = bound_stdin(&plan, plan.stdin.as_ref().and_then(|_| files.next()))?;
+        let copies = copies(broker, &plan, &bound, files.collect())?;
         let group = run_group(broker, claims.plan)?;
-        Ok((Command::prepare(broker, plan, bound, stdin, group)?, slot))
+        Ok((Command::prepare(broker, plan, bound, stdin, group)?, slot, copies))
     };
     match parts() {
-        Ok((command, slot)) => Ok(Ready { lease, command, slot }),
+        Ok((command, slot, copies)) => Ok(Ready { lease, command, slot, copies }),
         Err(refusal) => Err(Refused { refusal: Box::new(refusal), about }),
     }
 }
@@ -125,15 +131,33 @@ fn already_burned(broker: &Broker, plan: PlanDigest) -> Refusal {
     }
 }
 
+/// The plan's staged files as copies of our own; what is to be executed leads nowhere else.
+fn copies<'a>(
+    broker: &'a Broker,
+    plan: &Plan,
+    bound: &Bound,
+    offered: Vec<OwnedFd>,
+) -> Result<Option<Copies<'a>>, Refusal> {
+    let staging = match &broker.staging {
+        Some(staging) if !plan.staged.is_empty() => staging,
+        Some(_) | None if offered.is_empty() => return Ok(None),
+        Some(_) | None => {
+            let text = "other files were handed over than were approved; ask again";
+            return Err(Refusal::new(Reason::Mismatch, text));
+        }
+    };
+    let copies = staging.copy(plan, offered)?;
+    crash_point("execute-after-staging");
+    for place in copies.executables() {
+        check_interpreters(&bound.cwd, place, &broker.trusted_uids())?;
+    }
+    Ok(Some(copies))
+}
+
 /// The plan's standard input as a file of our own: the front's is copied first, the copy is hashed,
 /// and the copy is used.
 fn bound_stdin(plan: &Plan, offered: Option<OwnedFd>) -> Result<Option<OwnedFd>, Refusal> {
-    let Some(wanted) = &plan.stdin else {
-        return match offered {
-            None => Ok(None),
-            Some(_) => Err(Refusal::new(Reason::Mismatch, "no standard input was approved")),
-        };
-    };
+    let Some(wanted) = &plan.stdin else { return Ok(None) };
     let differs = || {
         let text = "the standard input is not the one that was approved; ask again";
         Refusal::new(Reason::Mismatch, text)

@@ -29,6 +29,7 @@ pub mod read;
 mod relay;
 pub mod run;
 pub mod server;
+pub mod staging;
 pub mod start;
 mod supervise;
 pub mod verify;

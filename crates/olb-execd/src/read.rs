@@ -50,7 +50,7 @@ fn info(broker: &Broker) -> Result<Info, LedgerError> {
         requesters: broker.config.requesters.clone(),
         enrolments: enrolments.collect(),
         limits: limits.map(|(name, value)| Limit { name: name.into(), value }).into(),
-        staging: Vec::new(),
+        staging: broker.staging.as_ref().map_or_else(Vec::new, |staging| staging.dir().into()),
     })
 }
 

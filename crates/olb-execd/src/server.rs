@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use olb_exec_api::{DATAGRAM_BYTES_MAX, Op, Reason, Refusal, split_request};
+use olb_lease::plan_limit;
 use olb_sys::peer::seqpacket_peer;
 use olb_sys::poll::{PollFd, PollFlags, poll};
 use olb_sys::socket::{accept, recv_datagram, recv_now};
@@ -25,8 +26,9 @@ use crate::read::read;
 const IDLE_WORKERS: u32 = 4;
 /// Nothing here recurses; a worker may be the one that runs SQLite, which wants some room.
 const STACK_BYTES: usize = 1024 * 1024;
-/// The most descriptors that a request may carry: a client's socket and its standard input.
-const FDS_MAX: usize = 2;
+/// The most descriptors that a request may carry: a client's socket, its standard input and the
+/// staged files.
+const FDS_MAX: usize = 2 + plan_limit::STAGED;
 
 /// A front sends its datagram right after it has connected; one that does not is cut off after
 /// this, in milliseconds.
@@ -191,15 +193,15 @@ impl Server {
             return Err(Refusal::new(Reason::Unavailable, text));
         }
         let mut fds = fds.into_iter();
-        match (op, fds.next(), fds.next()) {
-            (Op::Decide, Some(approver), None) => {
+        match (op, fds.next()) {
+            (Op::Decide, Some(approver)) if fds.len() == 0 => {
                 let decided = decide(broker, a, b, &approver)?;
                 front.done(&decided.encode());
                 broker.anchor(&decided.receipt);
             }
-            (Op::Execute, Some(client), stdin) => execute(broker, front, a, b, &client, stdin),
-            (Op::Read, None, None) if b.is_empty() => front.done(&read(broker, a)?),
-            (Op::Decide | Op::Execute | Op::Read, _, _) => {
+            (Op::Execute, Some(client)) => execute(broker, front, a, b, &client, fds.collect()),
+            (Op::Read, None) if b.is_empty() => front.done(&read(broker, a)?),
+            (Op::Decide | Op::Execute | Op::Read, _) => {
                 return Err(malformed("not the descriptors or parts that the operation takes"));
             }
         }

@@ -27,6 +27,7 @@ use crate::enrolment::Known;
 use crate::journal::Journal;
 use crate::keys::{self, KeyFileError};
 use crate::server::{Server, listen};
+use crate::staging::Staging;
 
 /// What is in the way of a start is waited for so often and so long: two seconds.
 const PATIENCE_ATTEMPTS: u32 = 400;
@@ -125,6 +126,7 @@ fn open(config: Config, own_uid: u32) -> Result<Broker, StartError> {
     // What an earlier process of ours started is ended before its outcome is written down.
     let all_ended =
         run_groups.as_ref().is_some_and(|groups| groups.end_leftovers(&config.state_dir));
+    let staging = open_staging(&config, own_uid)?;
     let options = Options {
         path: config.state_dir.join("ledger.db"),
         boot_id: boot,
@@ -157,6 +159,7 @@ fn open(config: Config, own_uid: u32) -> Result<Broker, StartError> {
         own_uid,
         lock,
         run_groups,
+        staging,
         journal,
     };
     publish_keys(&broker, &retired)?;
@@ -191,6 +194,14 @@ fn is_in_the_way(error: &io::Error) -> bool {
 fn open_run_groups(config: &Config) -> Result<Option<RunGroups>, StartError> {
     let open = |parent: &PathBuf| context("use the cgroup", parent, RunGroups::open(parent));
     config.cgroup_parent.as_ref().map(open).transpose()
+}
+
+fn open_staging(config: &Config, own_uid: u32) -> Result<Option<Staging>, StartError> {
+    let open = |dir: &PathBuf| {
+        let staging = Staging::open(dir, config.limits.staged_bytes, own_uid == 0);
+        context("keep copies of staged files in", dir, staging)
+    };
+    config.staging_dir.as_ref().map(open).transpose()
 }
 
 fn report(journal: &Journal, opened: &Opened) {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -141,6 +142,20 @@ fn fill(mut file: File, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> 
         Some(_) | None => Path::new("."),
     };
     File::open(directory)?.sync_all()
+}
+
+/// Whether anybody has this regular file open for writing, also a child of ours that has not become
+/// its command yet. While that is so the kernel executes it for nobody (`ETXTBSY`).
+///
+/// # Errors
+/// It cannot be told: another user's file, say.
+pub fn has_writers(file: &File) -> io::Result<bool> {
+    // A read lease is given only where nobody writes; it is gone when the file is closed.
+    match crate::raw::take_read_lease(file.as_fd()) {
+        Ok(()) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// Who owns the controlling terminal; `None` without one.

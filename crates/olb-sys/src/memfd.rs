@@ -9,6 +9,9 @@ use nix::fcntl::{self, FcntlArg, SealFlag};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat;
 
+/// What is copied at once.
+const PIECE_BYTES: usize = 64 * 1024;
+
 /// A memory file with these bytes that nobody can change any more, its offset at 0.
 ///
 /// # Errors
@@ -44,10 +47,7 @@ pub fn sealed_copy(name: &str, source: &mut impl Read) -> io::Result<OwnedFd> {
 /// `InvalidInput` for anything but a memory file (reading other files could block or trigger
 /// foreign code), `FileTooLarge` beyond `max`.
 pub fn read_all_at_most(fd: impl AsFd, max: usize) -> io::Result<Vec<u8>> {
-    // Only memory files know about seals. This is asked first because it never reaches a file
-    // system that could hang.
-    fcntl::fcntl(fd.as_fd(), FcntlArg::F_GET_SEALS)
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "not a memory file"))?;
+    require_memory(&fd)?;
     let stat = stat::fstat(fd.as_fd())?;
     let size =
         usize::try_from(stat.st_size).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
@@ -58,6 +58,44 @@ pub fn read_all_at_most(fd: impl AsFd, max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; size];
     file.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
+}
+
+/// Hands the content of a memory file to `each` in pieces, from its start to its end, wherever its
+/// offset is. As with [`read_all_at_most`], only what `each` has kept was seen.
+///
+/// # Errors
+/// `InvalidInput` for anything but a memory file, `FileTooLarge` once there are more than `max`
+/// bytes, and whatever `each` returns.
+pub fn read_in_pieces(
+    fd: impl AsFd,
+    max: u64,
+    mut each: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    require_memory(&fd)?;
+    let file = File::from(fd.as_fd().try_clone_to_owned()?);
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut seen = 0_u64;
+    loop {
+        let length = file.read_at(&mut piece, seen)?;
+        let bytes = piece.get(..length).unwrap_or_default();
+        seen = seen.saturating_add(length as u64);
+        if seen > max {
+            return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+        }
+        if length == 0 {
+            return Ok(());
+        }
+        each(bytes)?;
+    }
+}
+
+/// Only memory files know about seals. This is asked first because it never reaches a file system
+/// that could hang.
+fn require_memory(fd: &impl AsFd) -> io::Result<()> {
+    match fcntl::fcntl(fd.as_fd(), FcntlArg::F_GET_SEALS) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a memory file")),
+    }
 }
 
 #[cfg(test)]
@@ -88,6 +126,21 @@ mod tests {
     }
 
     #[test]
+    fn pieces_are_all_of_it_and_one_byte_too_many_is_noticed() {
+        let content: Vec<u8> = (0..200_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+        let fd = sealed_memfd("test", &content).unwrap();
+        let mut copy = Vec::new();
+        let keep = |copy: &mut Vec<u8>, bytes: &[u8]| {
+            copy.extend_from_slice(bytes);
+            Ok(())
+        };
+        read_in_pieces(&fd, 200_000, |bytes| keep(&mut copy, bytes)).unwrap();
+        assert!(copy == content);
+        let error = read_in_pieces(&fd, 199_999, |bytes| keep(&mut copy, bytes)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
     fn anything_but_a_memory_file_is_refused_without_reading() {
         let (pipe, _writer) = crate::pipe::pipe().unwrap();
         let error = read_all_at_most(&pipe, 10).unwrap_err();
@@ -96,5 +149,8 @@ mod tests {
         assert!(read_all_at_most(&null, 10).is_err());
         let disk = File::open("/etc/passwd").unwrap();
         assert!(read_all_at_most(&disk, 1 << 20).is_err());
+        for other in [File::from(pipe), null, disk] {
+            assert!(read_in_pieces(&other, 1 << 20, |_| panic!("it was read")).is_err());
+        }
     }
 }

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{self, AT_FDCWD, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::{self, FileStat};
 use nix::sys::statfs;
+use nix::sys::statvfs::{self, FsFlags};
 
 use crate::walk::{self, End, Walk};
 
@@ -139,6 +140,14 @@ pub fn identify(canonical: &Path) -> io::Result<FileId> {
 /// `NotFound`, or some directory may not be searched.
 pub fn canonicalize(path: &Path) -> io::Result<PathBuf> {
     fs::canonicalize(path)
+}
+
+/// Whether nothing can be executed on the file system of `path` (mounted `noexec`).
+///
+/// # Errors
+/// It cannot be told.
+pub fn is_noexec(path: &Path) -> io::Result<bool> {
+    Ok(statvfs::statvfs(path)?.flags().contains(FsFlags::ST_NOEXEC))
 }
 
 /// Opens a directory for use as a working directory.

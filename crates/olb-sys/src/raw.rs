@@ -234,6 +234,12 @@ pub(crate) fn limit_of(pid: libc::pid_t, resource: u32) -> Option<Limit> {
     (result == 0).then_some(limit)
 }
 
+/// Takes a read lease on a file (`F_SETLEASE`).
+pub(crate) fn take_read_lease(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: passes a number and touches no memory.
+    checked(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) }).map(drop)
+}
+
 /// Sends a signal to the process group `group`.
 pub(crate) fn signal_group(group: libc::pid_t, signal: libc::c_int) -> io::Result<()> {
     // SAFETY: kill touches no memory.

@@ -12,7 +12,7 @@ use olb_arch_tests::source::{Measured, measure};
 const UNSAFE: &str = "olb-sys";
 
 /// What was agreed to be read in one sitting. To raise it is a decision.
-const LINES_MAX: usize = 9000;
+const LINES_MAX: usize = 9600;
 
 /// A file of the root half; 300 is the aim.
 const FILE_LINES_MAX: usize = 350;

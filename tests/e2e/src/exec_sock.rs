@@ -196,19 +196,19 @@ impl ExecSock {
 
     /// Presents a lease for a client that `uid` connected.
     pub fn execute(&self, lease: &[u8], plan: &[u8], uid: u32) -> (Replies, Client) {
-        self.execute_with(lease, plan, uid, None)
+        self.execute_with(lease, plan, uid, &[])
     }
 
-    /// The same, with `stdin` as the descriptor of standard input.
+    /// The same, with the descriptors of standard input and of staged files.
     pub fn execute_with(
         &self,
         lease: &[u8],
         plan: &[u8],
         uid: u32,
-        stdin: Option<BorrowedFd<'_>>,
+        files: &[BorrowedFd<'_>],
     ) -> (Replies, Client) {
         let (server, client) = self.peers.connected_by(uid);
-        let fds: Vec<_> = [Some(server.as_fd()), stdin].into_iter().flatten().collect();
+        let fds = [&[server.as_fd()], files].concat();
         let replies = self.ask(Op::Execute, lease, plan, &fds);
         (replies, Client { socket: client })
     }

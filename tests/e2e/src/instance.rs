@@ -117,11 +117,12 @@ impl Instance {
         let requesters = [0, 1, 2].map(|at| self.requester(at).to_string()).join(",");
         let text = format!(
             "host = test-host\nfront_uid = {}\nruntime_dir = {}\nstate_dir = {}\n\
-             approvers_dir = {}\nrequesters = {requesters}\n{}",
+             approvers_dir = {}\nstaging_dir = {}\nrequesters = {requesters}\n{}",
             self.front(),
             self.runtime().display(),
             self.state().display(),
             self.path("approvers.d").display(),
+            self.staging().display(),
             self.options.execd
         );
         fs::write(self.state().join("execd.conf"), text).expect("execd.conf");
@@ -149,6 +150,11 @@ impl Instance {
     /// The folder with the sockets.
     pub fn runtime(&self) -> PathBuf {
         self.path("run")
+    }
+
+    /// The folder with copies of staged files.
+    pub fn staging(&self) -> PathBuf {
+        self.path("pin")
     }
 
     /// A folder that only root can change, as working directory.

@@ -48,7 +48,7 @@ pub use oracle::{
     as_a_service, said,
 };
 pub use peers::Peers;
-pub use plan::{command, plan_for};
+pub use plan::{Bound, command, plan_for, staged};
 pub use platter::{Platter, Remains};
 pub use process::{Seeded, children, open_files, resident_kib, wait_until};
 pub use recovery::{Figures, Lottery, Recovery, append, lines, lines_of};

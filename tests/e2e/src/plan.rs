@@ -1,10 +1,12 @@
 //! Plans for tests that speak exec.sock themselves.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use olb_exec_api::Info;
-use olb_lease::{Directory, Executable, Plan, RunAs, environment};
+use olb_lease::{Digest, Directory, Executable, Plan, RunAs, Staged, environment, sha256, staging};
+use olb_sys::memfd::sealed_memfd;
 use rand::TryRng as _;
 
 use crate::instance::Instance;
@@ -55,4 +57,48 @@ pub fn plan_for(instance: &Instance, info: &Info, requester: u32, argv: &[&str])
         reason: String::new(),
         session: String::new(),
     }
+}
+
+/// A file of which a plan binds the content.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound<'a> {
+    /// Which word names it.
+    pub word: u32,
+    /// How many bytes stand before the name.
+    pub prefix: u32,
+    /// What it holds.
+    pub content: &'a [u8],
+    /// Whether its copy can be executed.
+    pub executable: bool,
+}
+
+/// `plan` with these files staged, as the front would build it; and the memory files to hand over.
+pub fn staged(plan: Plan, info: &Info, files: &[Bound<'_>]) -> (Plan, Vec<OwnedFd>) {
+    let list: Vec<Staged> = files
+        .iter()
+        .map(|file| Staged {
+            word: file.word,
+            prefix: file.prefix,
+            path: b"/home/agent/original".to_vec(),
+            size: file.content.len() as u64,
+            sha256: Digest(sha256(file.content)),
+            executable: file.executable,
+        })
+        .collect();
+    let typed = plan.typed_argv.clone();
+    let places = staging::places(&info.staging, &plan.random, &typed, &list).expect("places");
+    let argv = staging::argv(&info.staging, &plan.random, &typed, &list).expect("words");
+    let executable = match list.first() {
+        Some(Staged { word: 0, size, .. }) => Executable {
+            path: places[0].clone(),
+            dev: 0,
+            ino: 0,
+            size: *size,
+            ctime_secs: 0,
+            ctime_nanos: 0,
+        },
+        _ => plan.executable.clone(),
+    };
+    let memory = |file: &Bound<'_>| sealed_memfd("staged", file.content).expect("memory");
+    (Plan { argv, executable, staged: list, ..plan }, files.iter().map(memory).collect())
 }

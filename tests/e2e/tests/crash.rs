@@ -46,6 +46,9 @@ const ROOT: [(&str, End); 14] = [
 /// a run was not waiting for.
 const AFTER_COMMIT: &str = "ledger-after-commit";
 
+/// Passed only with staged files, so in `staging.rs`.
+const STAGED: [&str; 2] = ["execute-staging", "execute-after-staging"];
+
 const FRONT: [&str; 10] = [
     "front-start-before-ready",
     "front-submit-before-store",
@@ -227,6 +230,6 @@ fn every_crash_point_of_the_sources_is_in_these_tests() {
     }
     let tested = ROOT.into_iter().map(|(point, _)| point).chain(FRONT);
     let tested: BTreeSet<String> =
-        tested.chain([AFTER_COMMIT, FRONT_LAST]).map(str::to_owned).collect();
+        tested.chain([AFTER_COMMIT, FRONT_LAST]).chain(STAGED).map(str::to_owned).collect();
     assert_eq!(found, tested);
 }

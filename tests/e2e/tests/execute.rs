@@ -193,7 +193,12 @@ fn standard_input_is_the_approved_bytes_or_nothing_runs() {
     let with = Plan { stdin: Some(stdin), ..scene.plan(&["/bin/cat"]) };
     let (plan, lease) = scene.approved(&with);
     let present = |stdin: Option<&OwnedFd>| {
-        scene.sock.execute_with(&lease, &plan, scene.agent, stdin.map(OwnedFd::as_fd))
+        scene.sock.execute_with(
+            &lease,
+            &plan,
+            scene.agent,
+            &Vec::from_iter(stdin.map(OwnedFd::as_fd)),
+        )
     };
     let (pipe, _writer) = olb_sys::pipe::pipe().unwrap();
     let file = File::open("/etc/passwd").unwrap().into();
@@ -215,7 +220,7 @@ fn standard_input_is_the_approved_bytes_or_nothing_runs() {
 
     let (plan, lease) = scene.approved(&scene.plan(&["/bin/cat"]));
     let unwanted = memory(b"input");
-    let presented = scene.sock.execute_with(&lease, &plan, scene.agent, Some(unwanted.as_fd()));
+    let presented = scene.sock.execute_with(&lease, &plan, scene.agent, &[unwanted.as_fd()]);
     assert_eq!(refusal_of(presented), Reason::Mismatch, "none was approved");
     assert_eq!(scene.runs(&lease, &plan), b"");
 }

@@ -151,7 +151,8 @@ fn datagrams_that_are_not_requests_are_refused_and_others_are_served() {
     let bytes = plan_for(&instance, &info, agent, &["/bin/true"]).encode().unwrap();
     let lease = sock.approve(&alice, &bytes);
     let (pipe, _writer) = olb_sys::pipe::pipe().unwrap();
-    let fds = [pipe.as_fd(), pipe.as_fd(), pipe.as_fd()];
+    // A client's socket, standard input and 16 staged files are the most, and this is one more.
+    let fds = [pipe.as_fd(); 19];
     let request = |op, a: &[u8], b: &[u8]| olb_exec_api::request(op, a, b).unwrap();
     let malformed: Vec<(Vec<u8>, usize)> = vec![
         (b"OLBQ".to_vec(), 0),

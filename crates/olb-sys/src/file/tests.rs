@@ -106,3 +106,17 @@ fn terminal_number_is_found_behind_any_process_name() {
     assert!(parse_terminal(b"nonsense").is_err());
     assert!(parse_terminal(b"1 (sh) S 0").is_err());
 }
+
+#[test]
+fn a_file_that_is_open_for_writing_anywhere_has_writers() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    let writer = File::create(&path).unwrap();
+    let reader = File::open(&path).unwrap();
+    assert!(has_writers(&reader).unwrap());
+    let other = writer.try_clone().unwrap();
+    drop(writer);
+    assert!(has_writers(&reader).unwrap());
+    drop(other);
+    assert!(!has_writers(&reader).unwrap());
+}

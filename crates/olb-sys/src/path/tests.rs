@@ -151,3 +151,16 @@ fn path_with_a_link_is_not_canonical_and_counts_as_changeable() {
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     assert!(only_root_can_change(&directory.path().join("none")).is_err());
 }
+
+#[test]
+fn a_file_system_says_whether_anything_is_executed_on_it() {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    for path in ["/", "/proc", "/dev/shm", "/sys"] {
+        // What is mounted last is what is seen.
+        let is_it = |line: &&str| line.split(' ').nth(1) == Some(path);
+        let Some(line) = mounts.lines().rfind(is_it) else { continue };
+        let options = line.split(' ').nth(3).unwrap();
+        let wanted = options.split(',').any(|option| option == "noexec");
+        assert_eq!(is_noexec(Path::new(path)).unwrap(), wanted, "{line}");
+    }
+}
