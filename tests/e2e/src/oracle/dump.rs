@@ -106,6 +106,7 @@ impl Dump {
             "status.CapPrm" | "status.CapEff" if value == self.get("status.CapBnd") => {
                 "all that may be".into()
             }
+            "status.Groups" if value.is_empty() => NONE.into(),
             "cgroup" if value.contains("/run-") => "its own".into(),
             "cgroup" => whose().unwrap_or("another").into(),
             // Where it may not raise one, sudo loses the hard limit that it lowers for itself.
