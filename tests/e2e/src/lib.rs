@@ -45,7 +45,7 @@ pub use judges::{Evidence, Judges, Opinion};
 pub use olb::Ran;
 pub use oracle::{
     Beside, Context, Dump, From, Listed, Names, Oracle, PLAIN, Row, Side, Sudo, Table,
-    as_a_service, said,
+    as_a_service, said, words_of_a_service,
 };
 pub use peers::Peers;
 pub use plan::{Bound, command, plan_for, staged};

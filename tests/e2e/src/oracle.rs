@@ -18,7 +18,7 @@ mod sudo;
 pub use beside::{Beside, Context, From, PLAIN, said};
 pub use dump::{Dump, Names, Side};
 pub use listed::{Listed, Row, Table};
-pub use service::as_a_service;
+pub use service::{as_a_service, words_of_a_service};
 pub use sudo::Sudo;
 
 const PROBE: &str = include_str!("../oracle/probe.c");

@@ -5,7 +5,10 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::chown;
 
-use olb_e2e_tests::{Beside, Context, Dump, Listed, PLAIN, Row, Seeded, Sudo, refused, said, view};
+use olb_e2e_tests::{
+    Beside, Context, Dump, Listed, Oracle, PLAIN, Row, Seeded, Sudo, refused, said, view,
+    words_of_a_service,
+};
 use olb_exec_api::Reason;
 use olb_lease::VerdictKind;
 use olb_wire::{ByteBuf, Response};
@@ -127,10 +130,8 @@ fn os(words: &[Vec<u8>]) -> Vec<OsString> {
     words.iter().map(|word| OsString::from_vec(word.clone())).collect()
 }
 
-#[test]
-fn two_hundred_argument_vectors_arrive_byte_for_byte_as_under_sudo() {
-    let mut beside = Beside::started_with(&[]);
-    let is_compared = Sudo::is_there();
+/// Two hundred and ten vectors: odd ones, and random bytes.
+fn vectors() -> Vec<Vec<Vec<u8>>> {
     let mut vectors = odd_words();
     let mut seeded = Seeded::new("two_hundred_argument_vectors");
     while vectors.len() < 210 {
@@ -142,7 +143,14 @@ fn two_hundred_argument_vectors_arrive_byte_for_byte_as_under_sudo() {
         let word = |seeded: &mut Seeded| (0..seeded.below(40)).map(|_| byte(seeded)).collect();
         vectors.push((0..=seeded.below(12)).map(|_| word(&mut seeded)).collect());
     }
-    for words in vectors {
+    vectors
+}
+
+#[test]
+fn two_hundred_argument_vectors_arrive_byte_for_byte_as_under_sudo() {
+    let mut beside = Beside::started_with(&[]);
+    let is_compared = Sudo::is_there();
+    for words in vectors() {
         let (expected, typed) = (escaped(&words), os(&words));
         let typed = [&[OsString::from("argv-only")], typed.as_slice()].concat();
         let here = beside.here(PLAIN, &typed).unwrap_or_else(|| panic!("{expected:?}"));
@@ -151,6 +159,15 @@ fn two_hundred_argument_vectors_arrive_byte_for_byte_as_under_sudo() {
             let sudo = beside.under_sudo(PLAIN, &typed).expect("it runs under sudo");
             assert_eq!(here.differences(&sudo), [].into());
         }
+    }
+}
+
+#[test]
+fn the_same_two_hundred_vectors_arrive_in_a_service() {
+    let vectors = vectors();
+    let Some(arrived) = words_of_a_service(&Oracle::new(), &vectors) else { return };
+    for (words, arrived) in vectors.iter().zip(arrived) {
+        assert_eq!(arrived, escaped(words));
     }
 }
 
