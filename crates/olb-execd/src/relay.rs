@@ -32,7 +32,8 @@ pub(crate) enum Wait {
 #[derive(Debug)]
 struct Ends {
     source: OwnedFd,
-    sink: OwnedFd,
+    /// `None` once nobody takes what the command writes, which goes on all the same.
+    sink: Option<OwnedFd>,
 }
 
 /// A stream and its record so far.
@@ -46,6 +47,8 @@ pub(crate) struct Stream {
     /// Once the command has ended: how many bytes it has written in all. What processes that it
     /// left behind write later is not waited for.
     last_byte: u64,
+    /// The command is not to notice that nobody reads.
+    outlives_reader: bool,
 }
 
 impl Stream {
@@ -53,7 +56,7 @@ impl Stream {
     /// bytes.
     pub(crate) fn open(source: OwnedFd, sink: OwnedFd, tail_max: usize) -> io::Result<Self> {
         set_nonblocking(source.as_fd(), true)?;
-        let ends = Some(Ends { source, sink });
+        let ends = Some(Ends { source, sink: Some(sink) });
         Ok(Self { ends, tail_max, ..Self::closed() })
     }
 
@@ -67,6 +70,7 @@ impl Stream {
             tail: Vec::new(),
             tail_max: 0,
             last_byte: u64::MAX,
+            outlives_reader: false,
         }
     }
 
@@ -74,8 +78,27 @@ impl Stream {
     pub(crate) fn interest(&self) -> Option<(BorrowedFd<'_>, Wait)> {
         self.ends.as_ref().map(|ends| match self.wait {
             Wait::Source => (ends.source.as_fd(), Wait::Source),
-            Wait::Sink => (ends.sink.as_fd(), Wait::Sink),
+            Wait::Sink => (ends.sink.as_ref().unwrap_or(&ends.source).as_fd(), Wait::Sink),
         })
+    }
+
+    /// From now on a reader that goes away is not told to the command: what it writes is recorded
+    /// and dropped.
+    pub(crate) fn outlive_reader(&mut self) {
+        self.outlives_reader = true;
+    }
+
+    /// Nobody is given anything any more; what the command writes is recorded and dropped.
+    pub(crate) fn let_go(&mut self) {
+        if let Some(ends) = &mut self.ends {
+            ends.sink = None;
+        }
+        self.wait = Wait::Source;
+    }
+
+    /// How many bytes were passed on when the reader has no room for more; else `None`.
+    pub(crate) fn stuck_at(&self) -> Option<u64> {
+        (self.ends.is_some() && self.wait == Wait::Sink).then_some(self.bytes)
     }
 
     /// Closes both ends: the command gets `SIGPIPE` if it writes on, the client sees the end.
@@ -105,7 +128,11 @@ impl Stream {
         chunk.resize(chunk.len().max(FIRST_BYTES), 0);
         for _ in 0..STEPS {
             let Some(ends) = &self.ends else { return };
-            match tee_now(ends.source.as_fd(), ends.sink.as_fd(), chunk.len()) {
+            let passed_on = match &ends.sink {
+                Some(sink) => tee_now(ends.source.as_fd(), sink.as_fd(), chunk.len()),
+                None => readable_now(ends.source.as_fd(), chunk.len()),
+            };
+            match passed_on {
                 Ok(0) => return self.close(),
                 Ok(length) => {
                     if !self.take(chunk, length) {
@@ -119,13 +146,20 @@ impl Stream {
                     // In this order: what is written before the end is counted. The end is not
                     // told by tee while the client's pipe is full.
                     let is_at_end = is_hung_up(ends.source.as_fd());
-                    self.wait = if self.queued() > 0 { Wait::Sink } else { Wait::Source };
+                    let no_room = ends.sink.is_some() && self.queued() > 0;
+                    self.wait = if no_room { Wait::Sink } else { Wait::Source };
                     if is_at_end && self.wait == Wait::Source {
                         self.close();
                     }
                     return;
                 }
-                Err(_) => return self.close(),
+                Err(error) => {
+                    let reader_is_gone = error.kind() == io::ErrorKind::BrokenPipe;
+                    if !(reader_is_gone && self.outlives_reader) {
+                        return self.close();
+                    }
+                    self.let_go();
+                }
             }
         }
         self.wait = Wait::Source;
@@ -151,6 +185,17 @@ impl Stream {
     pub(crate) fn finish(self) -> (StreamSummary, Vec<u8>) {
         let sha256 = Digest(self.hash.finalize().into());
         (StreamSummary { bytes: self.bytes, sha256 }, self.tail)
+    }
+}
+
+/// How many bytes, at most `max`, can be read from this pipe at once; 0 at its end.
+fn readable_now(source: BorrowedFd<'_>, max: usize) -> io::Result<usize> {
+    // In this order: what is written before the end is counted.
+    let is_at_end = is_hung_up(source);
+    match queued_bytes(source)? {
+        0 if is_at_end => Ok(0),
+        0 => Err(io::ErrorKind::WouldBlock.into()),
+        queued => Ok(queued.min(max)),
     }
 }
 
@@ -246,5 +291,49 @@ mod tests {
         stream.pump(&mut chunk);
         assert!(stream.interest().is_none(), "nobody reads: closed, so that the writer is told");
         assert!(writer.write_all(&[7; 1]).is_err());
+    }
+
+    #[test]
+    fn a_writer_that_is_to_outlive_its_reader_never_notices_and_is_recorded() {
+        let (source, writer) = pipe().unwrap();
+        let (reader, sink) = pipe().unwrap();
+        let mut stream = Stream::open(source, sink, 4).unwrap();
+        stream.outlive_reader();
+        let mut writer = std::fs::File::from(writer);
+        let mut chunk = Vec::new();
+        writer.write_all(b"read ").unwrap();
+        stream.pump(&mut chunk);
+        drop(reader);
+        for _ in 0..100 {
+            writer.write_all(&[b'x'; 4096]).unwrap();
+            stream.pump(&mut chunk);
+            assert_eq!(stream.interest().map(|(_, wait)| wait), Some(Wait::Source));
+        }
+        writer.write_all(b"last").unwrap();
+        drop(writer);
+        stream.pump(&mut chunk);
+        assert!(stream.interest().is_none(), "at its end");
+        let (summary, tail) = stream.finish();
+        let all = [&b"read "[..], &[b'x'; 409_600], b"last"].concat();
+        assert_eq!(summary.bytes, all.len() as u64);
+        assert_eq!((summary.sha256.0, tail.as_slice()), (olb_lease::sha256(&all), &b"last"[..]));
+    }
+
+    #[test]
+    fn a_reader_that_takes_nothing_is_let_go() {
+        let (source, writer) = pipe().unwrap();
+        let (_reader, sink) = pipe().unwrap();
+        let mut stream = Stream::open(source, sink, 0).unwrap();
+        let mut writer = std::fs::File::from(writer);
+        let mut chunk = Vec::new();
+        for _ in 0..2 {
+            writer.write_all(&[7; 60 * 1024]).unwrap();
+            stream.pump(&mut chunk);
+        }
+        assert!(stream.stuck_at().is_some());
+        stream.let_go();
+        stream.pump(&mut chunk);
+        assert_eq!((stream.stuck_at(), stream.is_drained()), (None, true));
+        assert_eq!(stream.finish().0.bytes, 2 * 60 * 1024);
     }
 }

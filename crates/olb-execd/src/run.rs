@@ -7,12 +7,12 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use olb_exec_api::{ClientFrame, Reason, Refusal};
-use olb_lease::{CutBy, Outcome, Plan};
+use olb_lease::{CutBy, Outcome, Plan, Usage};
 use olb_ledger::Finish;
 use olb_sys::clock::{boottime_ms, unix_secs};
 use olb_sys::crash::crash_point;
 use olb_sys::pipe;
-use olb_sys::process::{Child, Exit};
+use olb_sys::process::{Child, Exit, Used};
 use olb_sys::socket::send_now_with_fds;
 use olb_sys::spawn::{Identity, Spawn, spawn};
 
@@ -121,7 +121,7 @@ pub fn run(broker: &Broker, command: Command, client: &OwnedFd) -> (Finish, Opti
     let started = start(broker, &command);
     let Command { plan, pipes: Pipes { mut streams, command: theirs, client: ends }, .. } = command;
     drop(theirs);
-    let (outcome, cut_by) = match started {
+    let (outcome, cut_by, usage) = match started {
         Ok(child) => {
             crash_point("run-after-spawn");
             let frame = ClientFrame::Started.encode();
@@ -134,30 +134,33 @@ pub fn run(broker: &Broker, command: Command, client: &OwnedFd) -> (Finish, Opti
             let deadline_ms = begun.saturating_add(limit_ms);
             let grace_ms = u64::from(broker.config.limits.kill_grace_secs).saturating_mul(1000);
             let group = command.group.as_ref();
-            let mut run = Supervised { child, client, group, deadline_ms };
+            let whole = plan.whole;
+            let mut run = Supervised { child, client, group, deadline_ms, whole };
             let (exit, cut_by) = supervise(&mut run, &mut streams, grace_ms);
-            (exit.map_or(Outcome::Unknown { may_be_running: true }, outcome_of), cut_by)
+            let outcome = exit.map_or(Outcome::Unknown { may_be_running: true }, outcome_of);
+            (outcome, cut_by, run.child.used().map(usage_of))
         }
-        Err(errno) => (Outcome::SpawnFailed(errno), CutBy::Nobody),
+        Err(errno) => (Outcome::SpawnFailed(errno), CutBy::Nobody, None),
     };
     let duration_ms = boottime_ms().saturating_sub(begun);
     // Closes both streams: the client sees their end before it sees the outcome.
-    (summarise(streams, outcome, cut_by, duration_ms), command.group)
-}
-
-fn summarise(streams: [Stream; 2], outcome: Outcome, cut_by: CutBy, duration_ms: u64) -> Finish {
     let [stdout, stderr] = streams.map(Stream::finish);
-    Finish {
+    let finish = Finish {
         now: unix_secs(),
         outcome,
         stdout: stdout.0,
         stderr: stderr.0,
         cut_by,
         duration_ms,
-        usage: None,
+        usage,
         stdout_tail: stdout.1,
         stderr_tail: stderr.1,
-    }
+    };
+    (finish, command.group)
+}
+
+fn usage_of(Used { user_ms, system_ms, max_rss_kib }: Used) -> Usage {
+    Usage { user_ms, system_ms, max_rss_kib }
 }
 
 fn outcome_of(exit: Exit) -> Outcome {

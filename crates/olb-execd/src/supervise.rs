@@ -2,6 +2,8 @@
 //! when the client is gone or its time is over.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::thread;
+use std::time::Duration;
 
 use olb_exec_api::ClientSignal;
 use olb_lease::CutBy;
@@ -20,6 +22,11 @@ const TERM: i32 = 15;
 /// Between two looks at who is left of a group that is being cut, in milliseconds.
 const GROUP_MS: u32 = 100;
 
+/// The least time between two looks at a reader that takes nothing, in milliseconds.
+const LOOK_MS: u64 = 1000;
+/// Before another attempt where the kernel has no memory for watching.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// What is watched.
 pub(crate) struct Supervised<'a> {
     pub(crate) child: Child,
@@ -28,6 +35,8 @@ pub(crate) struct Supervised<'a> {
     pub(crate) group: Option<&'a RunGroup>,
     /// End of the wall-clock limit on the boot clock, in milliseconds.
     pub(crate) deadline_ms: u64,
+    /// The command comes to its own end: nobody cuts it, and it does not notice when nobody reads.
+    pub(crate) whole: bool,
 }
 
 /// What the client does at the moment.
@@ -60,11 +69,17 @@ struct State {
     cut: Cut,
     /// The requester sent a signal that ends commands.
     interrupted: bool,
+    /// For a command that nobody cuts: when to look again at a reader that takes nothing, and where
+    /// each stream stood at the last look.
+    look_at_ms: u64,
+    stood_at: [Option<u64>; 2],
 }
 
 impl State {
-    fn new() -> Self {
+    fn new(deadline_ms: u64) -> Self {
         Self {
+            look_at_ms: deadline_ms,
+            stood_at: [None; 2],
             leader_ended: false,
             exit: None,
             client: Client::Talks,
@@ -96,10 +111,17 @@ pub(crate) fn supervise(
     grace_ms: u64,
 ) -> (Option<Exit>, CutBy) {
     let mut chunk = Vec::new();
-    let mut state = State::new();
-    while !is_over(&state, streams, run.deadline_ms) {
+    let mut state = State::new(run.deadline_ms);
+    if run.whole {
+        streams.iter_mut().for_each(Stream::outlive_reader);
+    }
+    while !is_over(run, &state, streams) {
         let Ok(ready) = wait(run, streams, &state) else {
             // Out of kernel memory: nothing can be watched any more.
+            if run.whole {
+                thread::sleep(PAUSE);
+                continue;
+            }
             run.child.signal_group(KILL).ok();
             return (run.child.wait().ok(), CutBy::Broker);
         };
@@ -109,7 +131,11 @@ pub(crate) fn supervise(
             }
         }
         hear_client(run, &mut state, &ready.client);
-        cut_if_due(run, &mut state, grace_ms);
+        if run.whole {
+            let_go_if_due(&mut state, streams, grace_ms);
+        } else {
+            cut_if_due(run, &mut state, grace_ms);
+        }
         state.leader_ended |= ready.child;
         if state.leader_ended && state.exit.is_none() && is_reapable(run, &state) {
             match run.child.wait() {
@@ -134,8 +160,9 @@ fn is_reapable(run: &Supervised<'_>, state: &State) -> bool {
 
 /// The command has ended, and its output is passed on or nobody can take it any more. What a
 /// process it left behind writes later is not waited for.
-fn is_over(state: &State, streams: &[Stream; 2], deadline_ms: u64) -> bool {
-    let given_up = || state.client == Client::Gone || boottime_ms() >= deadline_ms;
+fn is_over(run: &Supervised<'_>, state: &State, streams: &[Stream; 2]) -> bool {
+    let is_late = || state.client == Client::Gone || boottime_ms() >= run.deadline_ms;
+    let given_up = || !run.whole && is_late();
     state.exit.is_some() && (streams.iter().all(Stream::is_drained) || given_up())
 }
 
@@ -188,6 +215,7 @@ enum Source {
 /// Until the next thing that time alone brings about.
 fn timeout_ms(run: &Supervised<'_>, state: &State) -> Option<u32> {
     let due = match state.cut {
+        Cut::No if run.whole => state.look_at_ms,
         Cut::No => run.deadline_ms,
         // Nothing tells when the last of a group has ended.
         Cut::Asked(..) if state.leader_ended => return Some(GROUP_MS),
@@ -216,7 +244,7 @@ fn hear_client(run: &Supervised<'_>, state: &mut State, ready: &PollReady) {
                     state.client = Client::Listens;
                     return;
                 };
-                if state.exit.is_none() {
+                if state.exit.is_none() && !run.whole {
                     state.interrupted = true;
                     run.child.signal_group(signal.number()).ok();
                 }
@@ -245,6 +273,25 @@ fn cut_if_due(run: &Supervised<'_>, state: &mut State, grace_ms: u64) {
         }
         unchanged => unchanged,
     };
+}
+
+/// In the place of cutting: a client that is gone, or that takes nothing for a while although the time
+/// is over, must not keep the command from its end.
+fn let_go_if_due(state: &mut State, streams: &mut [Stream; 2], grace_ms: u64) {
+    if state.client == Client::Gone {
+        streams.iter_mut().for_each(Stream::let_go);
+    }
+    let now = boottime_ms();
+    if now < state.look_at_ms {
+        return;
+    }
+    for (stream, stood_at) in streams.iter_mut().zip(&mut state.stood_at) {
+        if stream.stuck_at().is_some() && stream.stuck_at() == *stood_at {
+            stream.let_go();
+        }
+        *stood_at = stream.stuck_at();
+    }
+    state.look_at_ms = now.saturating_add(grace_ms.max(LOOK_MS));
 }
 
 fn ask(run: &Supervised<'_>, by: CutBy, now: u64, grace_ms: u64) -> Cut {

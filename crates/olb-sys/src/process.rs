@@ -16,6 +16,18 @@ pub enum Exit {
     Killed(u8),
 }
 
+/// What a child and the children that it waited for have used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// Processor time in user mode, in milliseconds.
+    pub user_ms: u64,
+    /// Processor time in the kernel, in milliseconds.
+    pub system_ms: u64,
+    /// The most memory that one of them had at once, in KiB. The kernel counts what this process had
+    /// when it made the child.
+    pub max_rss_kib: u64,
+}
+
 /// A child process that leads its own session and process group.
 ///
 /// Dropping it neither kills nor reaps: the owner decides, and a daemon that stops leaves its
@@ -25,12 +37,13 @@ pub struct Child {
     pid: i32,
     pidfd: OwnedFd,
     exit: Option<Exit>,
+    used: Option<Used>,
 }
 
 impl Child {
     /// `pid` must be a child of this process that `pidfd` refers to and that nobody else reaps.
     pub(crate) fn new(pid: i32, pidfd: OwnedFd) -> Self {
-        Self { pid, pidfd, exit: None }
+        Self { pid, pidfd, exit: None, used: None }
     }
 
     /// The process id, which is the id of its session and group too.
@@ -56,6 +69,12 @@ impl Child {
         }
     }
 
+    /// What it has used, once it was reaped.
+    #[must_use]
+    pub fn used(&self) -> Option<Used> {
+        self.used
+    }
+
     /// Reaps when the process has ended; `None` while it runs.
     ///
     /// # Errors
@@ -71,7 +90,7 @@ impl Child {
     pub fn peek(&self) -> io::Result<Option<Exit>> {
         match self.exit {
             Some(exit) => Ok(Some(exit)),
-            None => decode(raw::wait_pidfd(self.pidfd(), libc::WNOHANG | libc::WNOWAIT)?),
+            None => decode(raw::wait_pidfd(self.pidfd(), libc::WNOHANG | libc::WNOWAIT)?.as_ref()),
         }
     }
 
@@ -91,7 +110,9 @@ impl Child {
 
     fn reap(&mut self, options: libc::c_int) -> io::Result<Option<Exit>> {
         if self.exit.is_none() {
-            self.exit = decode(raw::wait_pidfd(self.pidfd.as_fd(), options)?)?;
+            let ended = raw::wait_pidfd(self.pidfd.as_fd(), options)?;
+            self.used = ended.as_ref().map(|ended| used(&ended.usage));
+            self.exit = decode(ended.as_ref())?;
         }
         Ok(self.exit)
     }
@@ -118,10 +139,22 @@ fn is_alive(pid: Pid) -> bool {
     lines.any(|line| line.starts_with(b"State:") && !line.contains(&b'Z'))
 }
 
-fn decode(status: Option<(libc::c_int, libc::c_int)>) -> io::Result<Option<Exit>> {
-    let Some((code, status)) = status else { return Ok(None) };
-    let number = u8::try_from(status).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-    match code {
+fn used(usage: &libc::rusage) -> Used {
+    let ms = |time: libc::timeval| {
+        let whole = u64::try_from(time.tv_sec).unwrap_or(0).saturating_mul(1000);
+        whole.saturating_add(u64::try_from(time.tv_usec).unwrap_or(0).div_euclid(1000))
+    };
+    Used {
+        user_ms: ms(usage.ru_utime),
+        system_ms: ms(usage.ru_stime),
+        max_rss_kib: u64::try_from(usage.ru_maxrss).unwrap_or(0),
+    }
+}
+
+fn decode(ended: Option<&raw::Ended>) -> io::Result<Option<Exit>> {
+    let Some(raw::Ended { code, status, .. }) = ended else { return Ok(None) };
+    let number = u8::try_from(*status).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    match *code {
         libc::CLD_EXITED => Ok(Some(Exit::Exited(number))),
         libc::CLD_KILLED | libc::CLD_DUMPED => Ok(Some(Exit::Killed(number))),
         _ => Err(io::Error::from(io::ErrorKind::InvalidData)),

@@ -165,23 +165,34 @@ unsafe fn adopt_control(message: &libc::msghdr) -> (Vec<OwnedFd>, Option<libc::u
     (fds, sender)
 }
 
-/// How a child ended, as `waitid` tells it: `si_code` and `si_status`.
-pub(crate) fn wait_pidfd(
-    pidfd: BorrowedFd<'_>,
-    options: libc::c_int,
-) -> io::Result<Option<(libc::c_int, libc::c_int)>> {
-    let id = libc::id_t::try_from(pidfd.as_raw_fd())
-        .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+/// How a child ended, as `waitid` tells it.
+pub(crate) struct Ended {
+    /// `si_code`.
+    pub(crate) code: libc::c_int,
+    /// `si_status`.
+    pub(crate) status: libc::c_int,
+    /// Of it and the children that it waited for.
+    pub(crate) usage: libc::rusage,
+}
+
+/// Whether and how the child behind a pidfd ended.
+pub(crate) fn wait_pidfd(pidfd: BorrowedFd<'_>, options: libc::c_int) -> io::Result<Option<Ended>> {
+    // The raw call: libc's leaves out what was used.
+    let call = libc::SYS_waitid;
     loop {
+        // SAFETY: rusage is plain data for which all zeros is valid.
+        let mut usage: libc::rusage = unsafe { mem::zeroed() };
         // SAFETY: siginfo_t is plain data for which all zeros is valid.
         let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
-        // SAFETY: `info` outlives the call.
-        let result =
-            unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED | options) };
+        let (id, options) = (pidfd.as_raw_fd(), libc::WEXITED | options);
+        // SAFETY: `info` and `usage` outlive the call.
+        let result = unsafe {
+            libc::syscall(call, libc::P_PIDFD, id, &raw mut info, options, &raw mut usage)
+        };
         if result == 0 {
             // SAFETY: waitid succeeded, so the SIGCHLD members are the valid ones (or all zero).
             let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-            return Ok((pid != 0).then_some((info.si_code, status)));
+            return Ok((pid != 0).then_some(Ended { code: info.si_code, status, usage }));
         }
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::Interrupted {
