@@ -283,7 +283,7 @@ mod tests {
         (command, plan)
     }
 
-    //
+    //
     #[test]
     fn a_plan_with_files_has_those_that_were_handed_in_and_nothing_else_rewritten() {
         let (command, good) = with_a_file();
@@ -311,7 +311,7 @@ mod tests {
         assert!(check_plan(&keys(), &unsaid, &good.encode().unwrap()).is_err());
     }
 
-    //
+    //
     #[test]
     fn a_lease_for_copies_counts_with_the_plan_that_tells_of_them() {
         let (command, plan) = with_a_file();
