@@ -12,6 +12,7 @@ use olb_lease::{
 use olb_sys::account::{group_by_name, user_by_name};
 use olb_wire::Command;
 
+use crate::bind;
 use crate::client::{Runtime, Socket};
 use crate::failure::Failure;
 use crate::select::Selector;
@@ -74,7 +75,8 @@ pub(crate) fn read_files_again(
     let (Some(command), claims) = (command, claims(lease)?) else { return Ok(None) };
     let typed = argv_of(command);
     let has_path = typed.first().is_some_and(|name| name.contains(&b'/'));
-    if claims.argv == argv_digest(&typed) && !has_path {
+    let may_have_files = claims.argv != argv_digest(&typed) || has_path;
+    if !may_have_files || !bind::names_files_of_others(runtime, command) {
         return Ok(None);
     }
     let shown = runtime.show(Socket::Request, &Selector::Full(claims.plan.request_id()));
@@ -132,7 +134,8 @@ fn is_for(keys: &BrokerKeys, command: &Command, plan: &Plan) -> bool {
     plan.typed_argv == argv
         && files::is_for(command, plan)
         && plan.unbound == files::unbound_of(command)
-        && plan.cwd_changeable == command.cwd_changeable
+        // That it can be changed may be said where it cannot, not the other way round.
+        && (plan.cwd_changeable || !command.cwd_changeable)
         && plan.cwd == cwd_of(command)
         && plan.environment_words == words
         && plan.stdin.as_ref().map(|stdin| stdin.sha256) == stdin

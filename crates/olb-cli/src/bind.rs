@@ -41,9 +41,7 @@ pub(crate) fn bind(
     let trusted = trusted(runtime);
     let cwd = PathBuf::from(OsStr::from_bytes(&command.cwd));
     command.cwd_changeable = is_changeable(&cwd, &trusted);
-    let by_name = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let folder = OpenOptions::new().read(true).custom_flags(by_name.bits()).open(&cwd);
-    let folder = folder.map_err(|error| {
+    let folder = open_folder(&command.cwd).map_err(|error| {
         let shown = safe(&command.cwd);
         Failure::usage(format!("the folder {shown} cannot be used ({error}); give another with -C"))
     })?;
@@ -71,6 +69,24 @@ pub(crate) fn bind(
     let (staged, bytes) = files.read()?;
     command.staged = staged;
     Ok(bytes)
+}
+
+/// Whether a word of `command` names a file that others can change, or put there.
+pub(crate) fn names_files_of_others(runtime: &Runtime, command: &Command) -> bool {
+    let (trusted, Ok(folder)) = (trusted(runtime), open_folder(&command.cwd)) else {
+        return true; // what cannot be looked at
+    };
+    let words = command.argv.iter().enumerate();
+    let mut words = words.filter(|(at, word)| *at > 0 || word.contains(&b'/'));
+    words.any(|(_, word)| {
+        matches!(check_word(folder.as_fd(), word, &trusted), Operand::Changeable(_))
+    })
+}
+
+/// By its name only: it need not be readable.
+fn open_folder(path: &[u8]) -> std::io::Result<File> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    OpenOptions::new().read(true).custom_flags(flags.bits()).open(OsStr::from_bytes(path))
 }
 
 /// Whom files may belong to without anything being done about them.

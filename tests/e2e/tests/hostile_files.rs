@@ -267,6 +267,7 @@ fn in_directory(scene: &Scene, path: &Path, argv: &[&str]) -> Submit {
     let file = fs::metadata(path).unwrap();
     submit.command.cwd = ByteBuf::from(path.as_os_str().as_bytes());
     (submit.command.cwd_dev, submit.command.cwd_ino) = (file.dev(), file.ino());
+    submit.command.cwd_changeable = true;
     submit
 }
 

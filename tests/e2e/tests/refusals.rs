@@ -48,7 +48,7 @@ fn what_cannot_be_asked_for_is_an_object_without_a_request() {
     let script = script.to_str().unwrap();
     for (words, code, error) in [
         (vec!["-C", "/no/such/folder", "--", "id"], 64, "usage"),
-        (vec!["--", "sh", script], 64, "cannot_bind"),
+        (vec!["--", "id", script], 64, "cannot_bind"),
         (vec!["--", "LD_PRELOAD=/x", "id"], 64, "unsupported"),
         (vec!["-u", "no-such-user", "--", "id"], 64, "unsupported"),
         (vec!["--", "/etc/passwd"], 126, "not_executable"),
