@@ -1,11 +1,11 @@
 //! Copies of the files that a plan binds by their content, where only root can write. The human saw
 //! their digests; the command reads the copies, whatever becomes of the originals.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -21,6 +21,7 @@ use sha2::{Digest as _, Sha256};
 
 /// Everybody can go through a folder of copies, and only who is told their names finds anything.
 const FOLDER_MODE: u32 = 0o711;
+const PASS: u32 = 0o001;
 /// Of a copy, and of one that can be executed.
 const FILE_MODE: u32 = 0o444;
 const EXECUTABLE_MODE: u32 = 0o555;
@@ -53,10 +54,12 @@ impl Staging {
     /// once. Removes what an earlier process left there.
     ///
     /// # Errors
-    /// It cannot be used, nothing can be executed on its file system, or others than root can change
-    /// it or a folder on its path; without a boundary (`has_boundary`) that is nobody's concern.
+    /// It cannot be used or passed through, nothing can be executed on its file system, or others than
+    /// root can change it or a folder on its path; without a boundary (`has_boundary`) that is
+    /// nobody's concern.
     pub fn open(dir: &Path, bytes_max: u64, has_boundary: bool) -> io::Result<Self> {
-        match DirBuilder::new().mode(FOLDER_MODE).create(dir) {
+        match make_folder(dir) {
+            // Whose it is and what it is for is the administrator's: it stays as it is.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => made?,
         }
@@ -66,7 +69,8 @@ impl Staging {
         require(is_ours, "others than root can change it or a folder above it; choose another")?;
         let can_execute = !path::is_noexec(&dir)?;
         require(can_execute, "its file system is mounted noexec; choose a folder on another")?;
-        fs::set_permissions(&dir, Permissions::from_mode(FOLDER_MODE))?;
+        let is_passable = fs::metadata(&dir)?.permissions().mode() & PASS == PASS;
+        require(is_passable, "commands of other users cannot go through it; run chmod 711 on it")?;
         for entry in fs::read_dir(&dir)? {
             let entry = entry?;
             if is_ours_by_name(&entry.file_name().into_vec()) {
@@ -190,10 +194,11 @@ fn copy_one(file: &Staged, place: &Path, source: &OwnedFd) -> Result<(), Refusal
 }
 
 /// A file that is open for writing is executed for nobody, and after the burn there is no second try.
+/// Where the file system cannot tell, there is no writer: a run that starts at this very moment is rare.
 fn wait_for_writers(place: &Path) -> io::Result<()> {
     let copy = File::open(place)?;
     for _ in 0..WRITER_ATTEMPTS {
-        if !has_writers(&copy)? {
+        if !has_writers(&copy).unwrap_or(false) {
             return Ok(());
         }
         thread::sleep(WRITER_PAUSE);

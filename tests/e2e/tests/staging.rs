@@ -126,6 +126,12 @@ fn operand(content: &[u8]) -> Bound<'_> {
     Bound { word: 1, prefix: 0, content, executable: false }
 }
 
+fn as_other(plan: Plan, uid: u32) -> Plan {
+    let account = environment::Account { name: "other", home: b"/", shell: b"/bin/sh" };
+    let run_as = RunAs { name: "other".into(), uid, gid: uid, groups: vec![uid] };
+    Plan { run_as, environment: environment::base(account), ..plan }
+}
+
 fn exited(stdout: &str) -> (String, String, Outcome) {
     (stdout.into(), String::new(), Outcome::Exited(0))
 }
@@ -137,11 +143,8 @@ fn a_staged_script_runs_from_its_copy_as_another_user_and_is_gone_afterwards() {
     let script = b"#!/bin/sh\necho \"$0\" \"$1\"\nid -u\nstat -c '%a %u' \"$0\" \"${0%/*}\"\n";
     let (plan, files) =
         staged(scene.plan(&["./job.sh", "a word"]), &scene.info, &[program(script)]);
-    let account = environment::Account { name: "other", home: b"/", shell: b"/bin/sh" };
-    let run_as = RunAs { name: "other".into(), uid, gid: uid, groups: vec![uid] };
     let place = String::from_utf8(plan.executable.path.clone()).unwrap();
-    let plan = Plan { run_as, environment: environment::base(account), ..plan };
-    let asked = scene.approve((plan, files));
+    let asked = scene.approve((as_other(plan, uid), files));
     let want = format!("{place} a word\n{uid}\n555 0\n711 0\n");
     assert_eq!(scene.runs(&asked), exited(&want));
     wait_until("the copy is gone", || scene.nothing_is_left());
@@ -152,12 +155,13 @@ fn a_staged_script_runs_from_its_copy_as_another_user_and_is_gone_afterwards() {
 #[test]
 fn a_staged_program_has_the_name_that_was_typed() {
     let scene = Scene::start();
-    let shell = fs::read("/bin/sh").unwrap();
-    let asked =
-        scene.with_file(&["./my-shell", "-c", "tr '\\0' ' ' < /proc/$$/cmdline"], program(&shell));
+    let (shell, uid) = (fs::read("/bin/sh").unwrap(), scene.instance.stranger());
+    let argv = ["./my-shell", "-c", "id -u; tr '\\0' ' ' < /proc/$$/cmdline"];
+    let (plan, files) = staged(scene.plan(&argv), &scene.info, &[program(&shell)]);
+    let asked = scene.approve((as_other(plan, uid), files));
     let (stdout, _, outcome) = scene.runs(&asked);
     assert_eq!(outcome, Outcome::Exited(0));
-    assert!(stdout.starts_with("./my-shell -c tr"), "{stdout}");
+    assert!(stdout.starts_with(&format!("{uid}\n./my-shell -c id")), "{stdout}");
 }
 
 #[test]
@@ -504,6 +508,11 @@ fn a_folder_for_copies_that_others_can_change_or_that_executes_nothing_is_no_sta
     assert!(log.contains("others than root can change it"), "{log}");
 
     chown(&folder, Some(0), None).unwrap();
+    fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
+    assert!(instance.try_start(Half::Root).is_err());
+    let log = instance.read_log("execd");
+    assert!(log.contains("chmod 711"), "{log}");
+    fs::set_permissions(&folder, Permissions::from_mode(0o711)).unwrap();
     let run = |program: &str, words: &[&str]| {
         let status = Command::new(program).args(words).arg(&folder).status().unwrap();
         assert!(status.success(), "{program}");

@@ -1,6 +1,6 @@
 //! Plans: the largest thing that root decodes, and all that a human sees.
 
-use olb_lease::{Plan, environment, plan_digest};
+use olb_lease::{Plan, environment, plan_digest, staging};
 use olb_review::display::is_safe;
 use olb_review::{Facts, render};
 
@@ -15,6 +15,12 @@ pub fn plan_decode(data: &[u8]) {
     let Ok(plan) = Plan::decode(data) else { return };
     assert_eq!(plan.encode().as_deref(), Ok(data), "another encoding of a plan was accepted");
     others_agree(data);
+    let copies = staging::argv(b"/pin", &plan.random, &plan.typed_argv, &plan.staged);
+    let copies = copies.expect("every staged word of a plan has a place");
+    let is_staged = |at: usize| plan.staged.iter().any(|file| file.word as usize == at && at > 0);
+    for (at, (word, typed)) in copies.iter().zip(&plan.typed_argv).enumerate() {
+        assert!(word == typed || is_staged(at), "a word that is not staged was rewritten");
+    }
     // Whatever it says, it must not panic.
     environment::check(&plan).ok();
     let facts = Facts {
