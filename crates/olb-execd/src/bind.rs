@@ -43,7 +43,9 @@ pub fn bind(broker: &Broker, plan: &Plan) -> Result<Bound, Refusal> {
         check_interpreters(&cwd, &plan.executable.path, &trusted)?;
     }
     for (number, word) in (0..).zip(&plan.argv).skip(1) {
-        if !is_staged(number) {
+        // A copy's place is root's alone; but what stands before it in the word could lead elsewhere.
+        // Without a boundary the place may be in a folder such as /tmp.
+        if broker.has_boundary() || !is_staged(number) {
             let is_unbound = plan.unbound.iter().any(|file| file.word == number);
             check_operand(&cwd, word, is_unbound, &trusted)?;
         }

@@ -347,6 +347,31 @@ fn words_of_any_other_form_are_refused_when_they_are_to_be_approved() {
     }
 }
 
+//
+#[test]
+fn what_stands_before_the_place_of_a_copy_leads_nowhere_else() {
+    let scene = Scene::start();
+    let folder = scene.instance.path("agents");
+    fs::create_dir(&folder).unwrap();
+    chown(&folder, Some(scene.agent), None).unwrap();
+    // The word that runs would begin with the folder and go on with the place.
+    let evil = format!("{}/x", folder.display());
+    for before in [evil.as_str(), &format!("--file={evil}"), &format!("@{evil}")] {
+        let word = format!("{before}name");
+        let prefix = u32::try_from(before.len()).unwrap();
+        let file = Bound { prefix, ..operand(b"approved") };
+        let plan = staged(scene.plan(&["/bin/cat", &word]), &scene.info, &[file]).0;
+        let kind = olb_lease::VerdictKind::Approve;
+        let plan = plan.encode().unwrap();
+        let decided = scene.sock.decide_as(&scene.alice, kind, &plan, scene.info.epoch);
+        assert_eq!(decided.unwrap_err().reason, Reason::CannotBind, "{word}");
+    }
+    let file = Bound { prefix: 7, ..operand(b"approved\n") };
+    let asked = scene.with_file(&["/bin/echo", "--file=agents/name"], file);
+    let place = scene.folder_of(&asked.plan).join("0/name");
+    assert_eq!(scene.runs(&asked), exited(&format!("--file={}\n", place.display())));
+}
+
 //
 #[test]
 fn a_staged_script_leads_to_no_interpreter_that_others_can_change() {
