@@ -176,7 +176,8 @@ fn require_unchangeable(path: &Path, trusted: &[u32]) -> Result<(), Refusal> {
     match path::only_trusted_can_change(path, trusted) {
         Ok(true) => Ok(()),
         Ok(false) => Err(cannot_bind(format!(
-            "{name} cannot be bound yet: somebody other than root can change it"
+            "{name} cannot be bound: somebody other than root can change it; put it where only root \
+             can write"
         ))),
         Err(error) => Err(cannot_bind(format!("{name} cannot be bound: {error}"))),
     }

@@ -457,6 +457,47 @@ fn copies_have_a_limit_in_all_which_is_given_back() {
     assert_eq!(scene.refused(&large, &[large.files[0].as_fd()]), Reason::Busy, "it never fits");
 }
 
+/// A file system of 1 MiB over the folder for copies; gone when dropped.
+struct Small(PathBuf);
+
+impl Small {
+    fn over(folder: PathBuf) -> Self {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=1m,mode=711", "olb-test"]).arg(&folder);
+        assert!(mount.status().unwrap().success());
+        Self(folder)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        // Nothing can be done about a failure but see it.
+        assert!(Command::new("umount").arg("-l").arg(&self.0).status().unwrap().success());
+    }
+}
+
+//
+#[test]
+fn where_a_copy_finds_no_room_the_lease_stays_as_it_was() {
+    let mut scene = Scene::start();
+    scene.instance.stop_execd("TERM");
+    let _small = Small::over(scene.instance.staging());
+    scene.instance.start_execd();
+    let large = vec![7; 2 << 20];
+    let counting = Bound { word: 2, ..operand(&large) };
+    let large = scene.with_file(&["/usr/bin/wc", "-c", "x"], counting);
+    for _ in 0..3 {
+        assert_eq!(scene.refused(&large, &[large.files[0].as_fd()]), Reason::Unavailable);
+    }
+    let small = scene.with_file(&["/bin/cat", "x"], operand(b"approved\n"));
+    assert_eq!(scene.runs(&small), exited("approved\n"));
+    // The burn itself needs no room there.
+    let mut more = Command::new("mount");
+    more.args(["-o", "remount,size=8m"]).arg(scene.instance.staging());
+    assert!(more.status().unwrap().success());
+    assert!(scene.runs(&large).0.starts_with("2097152 "));
+}
+
 //
 #[test]
 fn an_unbound_word_may_be_changed_by_others_and_no_other_word_may() {
