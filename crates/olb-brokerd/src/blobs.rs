@@ -13,10 +13,13 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use olb_lease::{PlanDigest, Staged};
+use anyhow::Context as _;
+use olb_core::{Lifecycle, Viewer};
+use olb_lease::{Plan, PlanDigest, Staged};
 use olb_sys::memfd::sealed_copy;
 
 use crate::admission::AdmissionError;
+use crate::config::ConnectionLimits;
 
 /// Nobody but the front looks at them.
 const FOLDER_MODE: u32 = 0o700;
@@ -33,15 +36,37 @@ pub(crate) struct Blobs {
 }
 
 /// A request that is open, as it was remembered.
-pub(crate) struct Remembered {
-    pub(crate) plan: PlanDigest,
-    pub(crate) uid: u32,
-    pub(crate) bytes: u64,
+struct Remembered {
+    plan: PlanDigest,
+    uid: u32,
+    bytes: u64,
 }
 
 impl Blobs {
+    /// Opens the folder below `state_dir` with the files of the requests that are open.
+    pub(crate) fn of(
+        limits: &ConnectionLimits,
+        state_dir: &Path,
+        lifecycle: &Lifecycle,
+    ) -> anyhow::Result<Self> {
+        let room = Room::new(
+            ("staged_bytes_per_uid", limits.staged_bytes_per_uid),
+            ("staged_bytes_total", limits.staged_bytes_total),
+        );
+        let open = lifecycle.list(Viewer::Approver, true);
+        let remembered = open.into_iter().filter_map(|request| {
+            // What does not read has no files that could be handed over.
+            let plan = Plan::decode(&request.plan).ok().filter(|plan| !plan.staged.is_empty())?;
+            let bytes = plan.staged.iter().map(|file| file.size).sum();
+            Some(Remembered { plan: request.digest, uid: request.requester_uid, bytes })
+        });
+        Self::open(state_dir, room, remembered).context(
+            "the folder for files of requests cannot be used; see to its disk and its owner",
+        )
+    }
+
     /// Opens the folder below `state_dir`, and deletes what belongs to none of `open`.
-    pub(crate) fn open(
+    fn open(
         state_dir: &Path,
         room: Room,
         open: impl IntoIterator<Item = Remembered>,
@@ -159,7 +184,7 @@ impl Drop for Incoming {
 
 /// How many bytes may be kept, and how many are.
 #[derive(Debug, Clone)]
-pub(crate) struct Room {
+struct Room {
     per_uid: (&'static str, u64),
     total: (&'static str, u64),
     taken: Rc<RefCell<HashMap<u32, u64>>>,
@@ -167,7 +192,7 @@ pub(crate) struct Room {
 
 impl Room {
     /// The two limits by their names.
-    pub(crate) fn new(per_uid: (&'static str, u64), total: (&'static str, u64)) -> Self {
+    fn new(per_uid: (&'static str, u64), total: (&'static str, u64)) -> Self {
         Self { per_uid, total, taken: Rc::default() }
     }
 

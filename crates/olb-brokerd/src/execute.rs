@@ -44,6 +44,8 @@ pub(crate) struct HandedOver {
     /// gets to see and refuse it, and the request is not touched.
     operation: Option<Operation>,
     run: Run,
+    /// Kept while files are in memory for the root half, which has copied them when it answers.
+    transfer: Option<Turn>,
 }
 
 /// Serves one EXECUTE to its end. The client's socket is closed here as soon as the root half has
@@ -73,7 +75,7 @@ pub(crate) async fn execute(
 impl HandedOver {
     /// Follows the run to its end, on behalf of the lifecycle.
     pub(crate) async fn follow(self) {
-        let Self { operation, run } = self;
+        let Self { operation, run, transfer } = self;
         let Some(operation) = operation else {
             if run.burned().await.is_ok() {
                 tracing::error!(event = "lease_burned_without_operation");
@@ -81,15 +83,17 @@ impl HandedOver {
             return;
         };
         let front = operation.front();
-        if let Err(refuse) = follow_run(operation, &run).await {
+        if let Err(refuse) = follow_run(operation, &run, transfer).await {
             tracing::debug!(event = "run_not_followed", cause = ?refuse);
             front.journal.count("run", refuse.reason().name(), None);
         }
     }
 }
 
-async fn follow_run(operation: Operation, run: &Run) -> Result<(), Refuse> {
-    if let Err(error) = run.burned().await {
+async fn follow_run(operation: Operation, run: &Run, transfer: Option<Turn>) -> Result<(), Refuse> {
+    let burned = run.burned().await;
+    drop(transfer);
+    if let Err(error) = burned {
         operation.not_burned(&error);
         return Err(error.into());
     }
@@ -126,14 +130,14 @@ async fn hand_over(
     let presented = execute.lease.as_ref().map(|lease| lease.as_slice()).or(kept);
     let Some(lease) = presented else { return Err(front.standing(request)) };
     let stdin = stdin(front, &request, &plan)?;
-    let (files, _turn) = files(front, uid, &request, &plan).await?;
+    let (files, transfer) = files(front, uid, &request, &plan).await?;
     let memory = stdin.iter().chain(&files).map(OwnedFd::as_fd);
     let descriptors: Vec<_> = [client.as_fd()].into_iter().chain(memory).collect();
     crash_point("front-execute-before-handover");
     match front.execd.execute(lease, &request.plan, &descriptors) {
         Ok(run) => {
             crash_point("front-execute-after-handover");
-            Ok(HandedOver { operation, run })
+            Ok(HandedOver { operation, run, transfer })
         }
         Err(error) => {
             if let Some(operation) = operation {

@@ -9,19 +9,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use olb_core::operands::Rules;
 use olb_core::{Effect, Lifecycle, Reject, Request, Selector, State, Viewer};
 use olb_exec_api::Info;
-use olb_lease::{Plan, PlanDigest};
+use olb_lease::PlanDigest;
 use olb_store::{Store, StoreError};
 use olb_sys::clock::{boottime_ms, unix_secs};
 use olb_wire::RequestView;
 use tokio::sync::{Mutex, Notify, broadcast, watch};
 
 use crate::admission::{Door, Doors, Peer, Places, check};
-use crate::blobs::{Blobs, Remembered, Room};
-use crate::config::{Config, ConnectionLimits};
+use crate::blobs::Blobs;
+use crate::config::Config;
 use crate::execd::Execd;
 use crate::journal::Journal;
 use crate::lookup::Lookups;
@@ -100,7 +99,7 @@ impl Front {
             strangers: Doors { request: strangers(), review: strangers() },
             large_messages: Turns::new(limits.large_messages_per_uid),
             transfers: Turns::new(limits.transfers_per_uid),
-            blobs: open_blobs(limits, state_dir, &lifecycle)?,
+            blobs: Blobs::of(limits, state_dir, &lifecycle)?,
             rules,
             journal: Journal::default(),
             lifecycle: RefCell::new(lifecycle),
@@ -368,27 +367,6 @@ impl Front {
         let retry_after_secs = self.lifecycle.borrow().retry_after(&request, self.now());
         Refuse::Standing { request, retry_after_secs }
     }
-}
-
-/// The folder with the files of requests that are open.
-fn open_blobs(
-    limits: &ConnectionLimits,
-    state_dir: &Path,
-    lifecycle: &Lifecycle,
-) -> anyhow::Result<Blobs> {
-    let room = Room::new(
-        ("staged_bytes_per_uid", limits.staged_bytes_per_uid),
-        ("staged_bytes_total", limits.staged_bytes_total),
-    );
-    let open = lifecycle.list(Viewer::Approver, true);
-    let remembered = open.into_iter().filter_map(|request| {
-        // What does not read has no files that could be handed over.
-        let plan = Plan::decode(&request.plan).ok().filter(|plan| !plan.staged.is_empty())?;
-        let bytes = plan.staged.iter().map(|file| file.size).sum();
-        Some(Remembered { plan: request.digest, uid: request.requester_uid, bytes })
-    });
-    let blobs = Blobs::open(state_dir, room, remembered);
-    blobs.context("the folder for files of requests cannot be used; see to its disk and its owner")
 }
 
 /// Whether the same uids may pass.

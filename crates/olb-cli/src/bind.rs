@@ -132,13 +132,18 @@ impl Look<'_> {
             let name = word.get(operand.prefix..).unwrap_or_default();
             (operand.prefix, self.path(name), operand.role)
         });
+        let is_name = operand.is_some_and(|operand| !operand.may_be_no_name);
         let (file, known) = match (check_word(self.folder.as_fd(), word, &self.trusted), known) {
             (Operand::Changeable(file), known) => (file, known),
             (Operand::MagicLink(file), _) => return Err(magic_link(&file)),
             (
                 Operand::Harmless | Operand::Unreadable(_),
                 Some((_, path, Role::Read | Role::Named)),
-            ) => return Ok(self.folder_or_absent(&path).map_or(Found::Nothing, Found::Unbound)),
+            ) => {
+                return Ok(self
+                    .folder_or_absent(&path, is_name)
+                    .map_or(Found::Nothing, Found::Unbound));
+            }
             (Operand::Harmless | Operand::Unreadable(_), _) => return Ok(Found::Nothing),
         };
         match known {
@@ -181,13 +186,14 @@ impl Look<'_> {
         }
     }
 
-    /// Where a name leads that means a folder that others can change, or a file that others can make.
-    fn folder_or_absent(&self, path: &Path) -> Option<PathBuf> {
+    /// Where a name leads that means a folder that others can change, or, if it `is_name` of a file
+    /// in any case, a file that others can make.
+    fn folder_or_absent(&self, path: &Path, is_name: bool) -> Option<PathBuf> {
         let changeable = |path: &PathBuf| is_changeable(path, &self.trusted);
         if fs::symlink_metadata(path).is_ok() {
             return path.canonicalize().ok().filter(|path| path.is_dir()).filter(changeable);
         }
-        let parent = path.parent()?.canonicalize().ok().filter(changeable)?;
+        let parent = path.parent().filter(|_| is_name)?.canonicalize().ok().filter(changeable)?;
         path.file_name().map(|name| parent.join(name))
     }
 

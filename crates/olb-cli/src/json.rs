@@ -133,6 +133,31 @@ pub(crate) fn request(view: &RequestView) -> Map<String, Value> {
     object
 }
 
+/// Sets what a plan says of files, and of how long the command lasts.
+fn put_files(object: &mut Map<String, Value>, plan: &Plan) {
+    if plan.typed_argv != plan.argv {
+        put_words(object, "typed", &plan.typed_argv);
+    }
+    let named = |word: u32, path: &[u8]| {
+        let mut file = Map::new();
+        file.insert("word".into(), word.into());
+        put_bytes(&mut file, "path", path);
+        file
+    };
+    let copied = plan.staged.iter().map(|file| {
+        let mut object = named(file.word, &file.path);
+        object.insert("size".into(), file.size.into());
+        object.insert("sha256".into(), file.sha256.hex().into());
+        object.insert("executable".into(), file.executable.into());
+        Value::Object(object)
+    });
+    object.insert("files".into(), copied.collect());
+    let unbound = plan.unbound.iter().map(|file| Value::Object(named(file.word, &file.path)));
+    object.insert("unbound".into(), unbound.collect());
+    object.insert("cwd_changeable".into(), plan.cwd_changeable.into());
+    object.insert("uninterrupted".into(), plan.whole.into());
+}
+
 /// Sets what a plan says of its command.
 pub(crate) fn put_plan(object: &mut Map<String, Value>, plan: &Plan) {
     object.insert("command".into(), quote::command(&plan.argv).into());
@@ -147,6 +172,7 @@ pub(crate) fn put_plan(object: &mut Map<String, Value>, plan: &Plan) {
     object.insert("host".into(), plan.host.as_str().into());
     object.insert("agent_says".into(), plan.reason.as_str().into());
     object.insert("session".into(), plan.session.as_str().into());
+    put_files(object, plan);
 }
 
 /// A failure: its stable name and sentence, over the request it is about where there is one.
@@ -202,6 +228,35 @@ mod tests {
         assert_eq!(object["argv"], json!(["systemctl", "restart", "nginx"]));
         assert!(object["request_id"].as_str().unwrap().starts_with("req_"));
         assert!(!object.contains_key("lease") && !object.contains_key("exit_code"));
+    }
+
+    #[test]
+    fn files_are_told_by_word_path_and_content() {
+        let mut plan = crate::testing::plan();
+        plan.staged = vec![olb_lease::Staged {
+            word: 2,
+            prefix: 0,
+            path: "/home/agent/nginx".into(),
+            size: 3,
+            sha256: olb_lease::Digest([7; 32]),
+            executable: false,
+        }];
+        plan.unbound = vec![olb_lease::Unbound { word: 1, path: "/home/agent/r".into() }];
+        plan.argv[2] = "/pin/0/nginx".into();
+        (plan.cwd_changeable, plan.whole) = (true, true);
+        let mut object = Map::new();
+        put_plan(&mut object, &plan);
+        assert_eq!(object["typed"], json!(["systemctl", "restart", "nginx"]));
+        let file = json!({
+            "word": 2, "path": "/home/agent/nginx", "size": 3, "sha256": "07".repeat(32),
+            "executable": false,
+        });
+        assert_eq!(object["files"], json!([file]));
+        assert_eq!(object["unbound"], json!([{"word": 1, "path": "/home/agent/r"}]));
+        assert_eq!(
+            (&object["cwd_changeable"], &object["uninterrupted"]),
+            (&json!(true), &json!(true))
+        );
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub struct Operand<'a> {
     pub prefix: usize,
     /// What happens to the file.
     pub role: Role<'a>,
+    /// Where there is no such file, it may be no name of one either.
+    pub may_be_no_name: bool,
 }
 
 /// What the rules say about a command line.
@@ -143,7 +145,8 @@ impl Rules {
         while let Some(at) = begins {
             let name = words.get(at).copied().unwrap_or_default();
             if !name.is_empty() && (at == 0 || name.contains(&b'/')) {
-                reading.operands.push(Operand { word: at, prefix: 0, role: Role::Read });
+                let (role, may_be_no_name) = (Role::Read, false);
+                reading.operands.push(Operand { word: at, prefix: 0, role, may_be_no_name });
             }
             begins = self.examine_program(&words, at, &mut reading);
         }
@@ -182,7 +185,8 @@ impl Rules {
                     What::Named => Role::Named,
                     What::Refused => Role::Refused(&rule.advice),
                 };
-                reading.operands.push(Operand { word, prefix, role });
+                let may_be_no_name = usage.only_if_there;
+                reading.operands.push(Operand { word, prefix, role, may_be_no_name });
             }
         }
         scan.command

@@ -65,6 +65,8 @@ fn what_a_command_reads_is_copied_and_what_it_writes_is_unbound() {
         ("cp ./a.conf ./b.conf", vec![(1, 0)], vec![2]),
         ("tee ./a.conf", vec![], vec![1]),
         ("touch new", vec![], vec![1]),
+        ("mdadm --detail new", vec![], vec![]),
+        ("mdadm --detail ./a.conf", vec![], vec![2]),
         ("cp -r dir /etc/skel", vec![], vec![2]),
         ("sh ./later.sh", vec![], vec![1]),
         ("rm /etc/no-such-file", vec![], vec![]),

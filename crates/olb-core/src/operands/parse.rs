@@ -120,6 +120,7 @@ fn kind(token: &str) -> Option<Kind> {
 /// A use with its marks.
 fn usage(text: &str) -> Option<Use> {
     let (text, only_rest) = strip(text, '!');
+    let (text, only_if_there) = strip(text, '?');
     let (text, only_with_slash) = strip(text, '/');
     let pattern = match text {
         "read" => Pattern::Read,
@@ -131,7 +132,7 @@ fn usage(text: &str) -> Option<Use> {
         "flag" => Pattern::Flag,
         _ => return None,
     };
-    Some(Use { pattern, only_with_slash, only_rest })
+    Some(Use { pattern, only_with_slash, only_if_there, only_rest })
 }
 
 fn strip(text: &str, mark: char) -> (&str, bool) {

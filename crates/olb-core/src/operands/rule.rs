@@ -24,14 +24,20 @@ pub(super) struct Use {
     pub(super) pattern: Pattern,
     /// It is a file only where it has a slash in it.
     pub(super) only_with_slash: bool,
+    /// Where no such file is there, it may be no name of a file.
+    pub(super) only_if_there: bool,
     /// With this option there is no first and no last positional word.
     pub(super) only_rest: bool,
 }
 
 impl Use {
     /// No file.
-    pub(super) const NONE: Self =
-        Self { pattern: Pattern::None, only_with_slash: false, only_rest: false };
+    pub(super) const NONE: Self = Self {
+        pattern: Pattern::None,
+        only_with_slash: false,
+        only_if_there: false,
+        only_rest: false,
+    };
 }
 
 /// A rule's properties that are there or not.

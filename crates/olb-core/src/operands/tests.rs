@@ -119,6 +119,15 @@ fn a_rule_for_a_subcommand_has_the_options_of_its_program() {
 }
 
 #[test]
+fn a_word_that_may_be_no_name_is_said_to_be_one() {
+    let rules = rules("x | first:named? rest:read/?");
+    let reading = rules.examine(&["x", "list", "/srv"]);
+    let doubtful: Vec<_> = reading.operands.iter().map(|one| one.may_be_no_name).collect();
+    assert_eq!(doubtful, [false, true, true]);
+    assert_eq!(found(&reading), [(0, 0, '<'), (1, 0, '['), (2, 0, '<')]);
+}
+
+#[test]
 fn comments_and_empty_lines_are_passed_over() {
     assert_eq!(roles("\n# a | b | c | d\n  \n x | all:read \n", "x a").len(), 2);
 }
@@ -190,7 +199,8 @@ fn a_thousand_wrappers_are_looked_through() {
     argv.push("./x");
     let rules = Rules::built_in();
     let last = rules.examine(&argv).operands.last().copied();
-    assert_eq!(last, Some(Operand { word: 1023, prefix: 0, role: Role::Read }));
+    let (role, may_be_no_name) = (Role::Read, false);
+    assert_eq!(last, Some(Operand { word: 1023, prefix: 0, role, may_be_no_name }));
 }
 
 /// Words that mean something to some rule, and others.
