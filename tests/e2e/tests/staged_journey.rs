@@ -9,7 +9,8 @@ use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use olb_e2e_tests::{
-    Approver, Door, Half, Instance, Options, Ran, message, refused, submit_of, view, wait_until,
+    Approver, Disk, Door, Half, Instance, Options, ROOMY, Ran, message, refused, submit_of, view,
+    wait_until,
 };
 use olb_exec_api::Reason;
 use olb_lease::{Plan, sha256};
@@ -17,6 +18,7 @@ use olb_wire::{ByteBuf, Request, StagedWord, Submit};
 
 const APPROVED: &str = "echo approved\n";
 const OTHER: &str = "echo other\n";
+const THIRD: &str = "echo third\n";
 
 /// A broker, an approver, and an agent with a home.
 struct Home {
@@ -103,27 +105,50 @@ impl Home {
     }
 }
 
-/// Swaps `name` in the home for others in a tight loop, in each way there is, while `during` runs.
-fn swapping<T>(home: &Home, name: &str, during: impl FnOnce() -> T) -> T {
+/// How a file is swapped for others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// At every moment there is one.
+    Seamless,
+    /// In each way there is, its folder's included.
+    Any,
+}
+
+/// Swaps `name` in the home for others in a tight loop while `during` runs.
+fn swapping<T>(home: &Home, name: &str, way: Way, during: impl FnOnce() -> T) -> T {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let (file, beside) = (home.path(name), home.path("beside"));
+            let third = home.path("third");
+            fs::write(&third, THIRD).unwrap();
             while !over.load(Ordering::Relaxed) {
-                fs::write(&file, OTHER).unwrap();
-                fs::write(&beside, OTHER).unwrap();
+                for text in [OTHER, APPROVED] {
+                    fs::write(&beside, text).unwrap();
+                    fs::rename(&beside, &file).unwrap();
+                }
+                std::os::unix::fs::symlink(&third, &beside).unwrap();
                 fs::rename(&beside, &file).unwrap();
-                fs::remove_file(&file).unwrap();
-                std::os::unix::fs::symlink("/etc/passwd", &file).unwrap();
-                fs::rename(home.path("folder"), home.path("moved")).unwrap();
-                fs::rename(home.path("moved"), home.path("folder")).unwrap();
-                fs::remove_file(&file).unwrap();
+                if way == Way::Any {
+                    fs::remove_file(&file).unwrap();
+                    fs::write(&file, OTHER).unwrap();
+                    fs::rename(home.path("folder"), home.path("moved")).unwrap();
+                    fs::rename(home.path("moved"), home.path("folder")).unwrap();
+                }
             }
         });
-        let done = during();
-        over.store(true, Ordering::Relaxed);
-        done
+        // Also where a test fails.
+        let _end = End(&over);
+        during()
     })
+}
+
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]
@@ -134,7 +159,7 @@ fn what_was_approved_runs_though_the_file_is_swapped_in_a_tight_loop() {
     for round in 0..20 {
         home.write("folder/x.sh", APPROVED);
         let (run, id) = home.waiting(&["sh", "folder/x.sh"]);
-        let output = swapping(&home, "folder/x.sh", || {
+        let output = swapping(&home, "folder/x.sh", Way::Any, || {
             home.approve(&id);
             run.wait_with_output().unwrap()
         });
@@ -142,6 +167,44 @@ fn what_was_approved_runs_though_the_file_is_swapped_in_a_tight_loop() {
         assert_eq!(output, (Some(0), "approved\n".into()), "round {round}");
     }
     home.nothing_is_left();
+}
+
+#[test]
+fn what_was_read_in_the_middle_of_a_swap_is_what_is_shown_and_what_runs() {
+    let home = Home::with(Options { brokerd: ROOMY.into(), ..Options::default() });
+    home.write("x.sh", APPROVED);
+    let command = ["sh", "./x.sh"];
+    let (mut ran, mut refused) = (0, 0);
+    swapping(&home, "x.sh", Way::Seamless, || {
+        for _ in 0..100 {
+            let asked = home.olb(&[&["request", "--json", "--"], &command[..]].concat());
+            if asked.code == 64 {
+                assert!(asked.json()["message"].as_str().unwrap().contains("x.sh"), "{asked:?}");
+                refused += 1;
+                continue;
+            }
+            let asked = asked.expect(75).json();
+            let id = asked["request_id"].as_str().unwrap();
+            let files = asked["files"].as_array().unwrap();
+            if let Some(file) = files.first() {
+                home.approve(id);
+                let done = home.olb(&["exec", "--id", id]);
+                let content = file["sha256"].as_str().unwrap();
+                let of = |text: &str| olb_lease::Digest(sha256(text.as_bytes())).hex();
+                let want =
+                    [("", ""), (OTHER, "other\n"), (APPROVED, "approved\n"), (THIRD, "third\n")];
+                let want = want.into_iter().find(|(text, _)| of(text) == content);
+                assert_eq!(Some(done.expect(0).stdout.as_str()), want.map(|(_, output)| output));
+                ran += 1;
+            } else {
+                // Between two looks it was another file each time: then its name is called unbound.
+                assert_eq!(asked["unbound"].as_array().unwrap().len(), 1, "{asked}");
+                home.olb(&["cancel", id]).expect(0);
+            }
+        }
+    });
+    println!("{ran} ran, {refused} were refused because the file changed");
+    assert!(ran > 0);
 }
 
 #[test]
@@ -242,6 +305,21 @@ fn names_behind_an_option_or_an_at_sign_are_copied_too_also_by_rules_of_the_admi
 }
 
 #[test]
+fn a_disk_that_is_full_is_said_to_be_and_the_front_serves_on() {
+    let home = Home::new();
+    // The front makes its folder when it starts, and meets it again.
+    let disk = Disk::small(&home.instance.path("front/blobs"), 1024);
+    chown(home.instance.path("front/blobs"), Some(home.instance.front()), None).unwrap();
+    home.write("large", vec![b'x'; 2 * 1024 * 1024]);
+    home.write("x.sh", APPROVED);
+    let told = home.olb(&["request", "--", "sha256sum", "./large"]).expect(69).stderr;
+    assert!(told.contains("cannot keep the files of the command"), "{told}");
+    home.nothing_is_left();
+    assert_eq!(home.done(&["sh", "./x.sh"]).expect(0).stdout, "approved\n");
+    drop(disk);
+}
+
+#[test]
 fn a_retry_after_the_file_changed_is_refused_by_name_and_burns_nothing() {
     let home = Home::new();
     home.write("x.sh", APPROVED);
@@ -307,6 +385,13 @@ fn files_outlive_a_restart_of_the_front_between_approval_and_run() {
     home.nothing_is_left();
 }
 
+/// The most memory that a process ever had, in KiB.
+fn peak_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
 #[test]
 fn as_much_as_a_plan_can_hold_is_run_and_a_byte_or_a_file_more_is_refused() {
     let home = Home::new();
@@ -320,8 +405,12 @@ fn as_much_as_a_plan_can_hold_is_run_and_a_byte_or_a_file_more_is_refused() {
     };
     let told = home.olb(&[&["request", "--"], &command(17)[..]].concat()).expect(64).stderr;
     assert!(told.contains("larger than 64 MiB"), "{told}");
+    let front = home.instance.brokerd_pid();
+    let before = peak_kib(front);
     let ran = home.done(&command(16)).expect(0);
     assert_eq!(ran.stdout.lines().count(), 16);
+    let grown = peak_kib(front) - before;
+    assert!(grown < 16 * 1024, "the front took {grown} KiB for 64 MiB of files");
     home.write("f0", vec![b'x'; 4 * 1024 * 1024 + 1]);
     let told = home.olb(&[&["request", "--"], &command(16)[..]].concat()).expect(64).stderr;
     assert!(told.contains("larger than 64 MiB"), "{told}");
