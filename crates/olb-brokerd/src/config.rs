@@ -89,6 +89,9 @@ front_limits! {
     /// Commands of one uid whose files arrive, or are handed to the root half, at once; the others
     /// wait.
     transfers_per_uid = 2,
+    /// Commands of all whose files are in memory for the root half at once; the others wait. Each may
+    /// take 64 MiB.
+    handovers_total = 4,
     /// Bytes of files kept for the open requests of one uid.
     staged_bytes_per_uid = 268_435_456,
     /// Bytes of files kept for the open requests of all.

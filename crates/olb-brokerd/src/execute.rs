@@ -45,7 +45,7 @@ pub(crate) struct HandedOver {
     operation: Option<Operation>,
     run: Run,
     /// Kept while files are in memory for the root half, which has copied them when it answers.
-    transfer: Option<Turn>,
+    transfer: Vec<Turn>,
 }
 
 /// Serves one EXECUTE to its end. The client's socket is closed here as soon as the root half has
@@ -90,7 +90,7 @@ impl HandedOver {
     }
 }
 
-async fn follow_run(operation: Operation, run: &Run, transfer: Option<Turn>) -> Result<(), Refuse> {
+async fn follow_run(operation: Operation, run: &Run, transfer: Vec<Turn>) -> Result<(), Refuse> {
     let burned = run.burned().await;
     drop(transfer);
     if let Err(error) = burned {
@@ -201,21 +201,23 @@ fn stdin(front: &Front, request: &Request, plan: &Plan) -> Result<Option<OwnedFd
     Ok(Some(file))
 }
 
-/// The files of which copies were promised, and the turn that bounds how much memory they take.
+/// The files of which copies were promised, and the turns that bound how much memory they take.
 async fn files(
     front: &Front,
     uid: u32,
     request: &Request,
     plan: &Plan,
-) -> Result<(Vec<OwnedFd>, Option<Turn>), Refuse> {
+) -> Result<(Vec<OwnedFd>, Vec<Turn>), Refuse> {
     if plan.staged.is_empty() {
-        return Ok((Vec::new(), None));
+        return Ok((Vec::new(), Vec::new()));
     }
-    let turn = front.transfers.take(uid).await.ok();
+    // Its own first, so that nobody waits in the line of all with another's turn.
+    let own = front.transfers.take(uid).await.ok();
+    let of_all = Arc::clone(&front.handovers).acquire_owned().await.ok();
     let (folder, staged) = (front.blobs.folder_of(&request.digest), plan.staged.clone());
     let loaded = spawn_blocking(move || blobs::load(&folder, &staged)).await;
     let files = loaded.map_err(io::Error::other).and_then(|files| files).map_err(Refuse::Files)?;
-    Ok((files, turn))
+    Ok((files, own.into_iter().chain(of_all).collect()))
 }
 
 /// What is typed now has to be what was asked for: a lease that was mixed up is noticed here, in

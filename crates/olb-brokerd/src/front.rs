@@ -16,7 +16,7 @@ use olb_lease::PlanDigest;
 use olb_store::{Store, StoreError};
 use olb_sys::clock::{boottime_ms, unix_secs};
 use olb_wire::RequestView;
-use tokio::sync::{Mutex, Notify, broadcast, watch};
+use tokio::sync::{Mutex, Notify, Semaphore, broadcast, watch};
 
 use crate::admission::{Door, Doors, Peer, Places, check};
 use crate::blobs::Blobs;
@@ -25,7 +25,7 @@ use crate::execd::Execd;
 use crate::journal::Journal;
 use crate::lookup::Lookups;
 use crate::refuse::Refuse;
-use crate::turns::{Turn, Turns};
+use crate::turns::{Turn, Turns, semaphore};
 use crate::view::{Beside, view};
 
 /// Changes that a slow watcher may fall behind by before it has to start over.
@@ -55,6 +55,8 @@ pub(crate) struct Front {
     large_messages: Turns,
     /// Files under way, from clients or to the root half.
     pub(crate) transfers: Turns,
+    /// Those that are in memory for it.
+    pub(crate) handovers: Arc<Semaphore>,
     pub(crate) blobs: Blobs,
     pub(crate) rules: Rules,
     pub(crate) journal: Journal,
@@ -99,6 +101,7 @@ impl Front {
             strangers: Doors { request: strangers(), review: strangers() },
             large_messages: Turns::new(limits.large_messages_per_uid),
             transfers: Turns::new(limits.transfers_per_uid),
+            handovers: semaphore(limits.handovers_total),
             blobs: Blobs::of(limits, state_dir, &lifecycle)?,
             rules,
             journal: Journal::default(),

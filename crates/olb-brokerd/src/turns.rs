@@ -13,13 +13,18 @@ pub(crate) type Turn = OwnedSemaphorePermit;
 /// as their lists.
 #[derive(Debug)]
 pub(crate) struct Turns {
-    per_uid: usize,
+    per_uid: u64,
     taken: RefCell<HashMap<u32, Arc<Semaphore>>>,
+}
+
+/// So many turns for all together.
+pub(crate) fn semaphore(turns: u64) -> Arc<Semaphore> {
+    let turns = usize::try_from(turns).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+    Arc::new(Semaphore::new(turns))
 }
 
 impl Turns {
     pub(crate) fn new(per_uid: u64) -> Self {
-        let per_uid = usize::try_from(per_uid).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Self { per_uid, taken: RefCell::default() }
     }
 
@@ -27,8 +32,7 @@ impl Turns {
     pub(crate) async fn take(&self, uid: u32) -> Result<Turn, AcquireError> {
         let turns = {
             let mut taken = self.taken.borrow_mut();
-            let new = || Arc::new(Semaphore::new(self.per_uid));
-            Arc::clone(taken.entry(uid).or_insert_with(new))
+            Arc::clone(taken.entry(uid).or_insert_with(|| semaphore(self.per_uid)))
         };
         turns.acquire_owned().await
     }

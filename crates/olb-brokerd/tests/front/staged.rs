@@ -247,7 +247,13 @@ fn files_of_one_account_and_of_all_have_limits_with_names() {
     assert_eq!(reason, Reason::Busy);
     assert!(text.contains("staged_bytes_per_uid = 20"), "{text}");
     let names: Vec<_> = stage.health().limits.into_iter().map(|(name, _)| name).collect();
-    for name in ["staged_bytes_per_uid", "staged_bytes_total", "transfers_per_uid", "upload_secs"] {
+    for name in [
+        "staged_bytes_per_uid",
+        "staged_bytes_total",
+        "transfers_per_uid",
+        "handovers_total",
+        "upload_secs",
+    ] {
         assert!(names.iter().any(|one| one == name), "{name}");
     }
 }
