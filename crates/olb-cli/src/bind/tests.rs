@@ -159,6 +159,13 @@ fn a_giant_file_is_refused_by_its_size_and_not_read() {
 }
 
 #[test]
+fn a_file_that_holds_something_else_than_its_size_says_is_named() {
+    // The kernel gives no size for it, and content all the same, as of a file that grows.
+    let failure = digest_again(Path::new("/proc/version")).unwrap_err();
+    assert!(failure.text.starts_with("/proc/version changed while it was read"), "{failure:?}");
+}
+
+#[test]
 fn one_file_more_than_a_plan_can_hold_is_refused_by_name() {
     let home = Home::new();
     let names = |count: usize| (0..count).map(|at| format!(" ./f{at}")).collect::<String>();
