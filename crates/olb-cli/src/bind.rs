@@ -14,7 +14,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
-use olb_core::operands::{Reading, Role};
+use olb_core::operands::{self, Reading, Role};
 use olb_lease::environment::SECURE_PATH;
 use olb_lease::plan_limit;
 use olb_review::display::safe;
@@ -73,14 +73,35 @@ pub(crate) fn bind(
 
 /// Whether a word of `command` names a file that others can change, or put there.
 pub(crate) fn names_files_of_others(runtime: &Runtime, command: &Command) -> bool {
-    let (trusted, Ok(folder)) = (trusted(runtime), open_folder(&command.cwd)) else {
-        return true; // what cannot be looked at
+    let Ok(folder) = open_folder(&command.cwd) else {
+        return true; // as far as can be seen
     };
-    let words = command.argv.iter().enumerate();
-    let mut words = words.filter(|(at, word)| *at > 0 || word.contains(&b'/'));
-    words.any(|(_, word)| {
-        matches!(check_word(folder.as_fd(), word, &trusted), Operand::Changeable(_))
+    let trusted = trusted(runtime);
+    let rules = rules::load(runtime);
+    let reading = rules.examine(&command.argv);
+    let mut words = command.argv.iter().enumerate();
+    words.any(|(at, word)| {
+        let name = reading.operands.iter().find(|operand| operand.word == at);
+        // A program without a slash is searched for, and no file in this folder.
+        let is_program = at == 0 && !word.contains(&b'/');
+        !is_program && matches!(look_at(&folder, word, name, &trusted), Operand::Changeable(_))
     })
+}
+
+/// What `word` turns out to be: as everybody has to read it, and as the rules do.
+fn look_at(
+    folder: &File,
+    word: &[u8],
+    name: Option<&operands::Operand<'_>>,
+    trusted: &[u32],
+) -> Operand {
+    let found = check_word(folder.as_fd(), word, trusted);
+    match (&found, name.and_then(|name| word.get(name.prefix..))) {
+        (Operand::Harmless, Some(name)) if name.len() < word.len() => {
+            check_word(folder.as_fd(), name, trusted)
+        }
+        _ => found,
+    }
 }
 
 /// By its name only: it need not be readable.
@@ -133,7 +154,8 @@ impl Look<'_> {
             (operand.prefix, self.path(name), operand.role)
         });
         let is_name = operand.is_some_and(|operand| !operand.may_be_no_name);
-        let (file, known) = match (check_word(self.folder.as_fd(), word, &self.trusted), known) {
+        let found = look_at(&self.folder, word, operand, &self.trusted);
+        let (file, known) = match (found, known) {
             (Operand::Changeable(file), known) => (file, known),
             (Operand::MagicLink(file), _) => return Err(magic_link(&file)),
             (

@@ -150,8 +150,10 @@ fn names_behind_an_option_or_an_at_sign_are_copied_too_also_by_rules_of_the_admi
     fs::write(rules.join("site.rules"), "printf | @:read --file:read\n").unwrap();
     home.write("pattern", "needle\n");
     home.write("text", "hay\nneedle\n");
-    let ran = home.done(&["grep", "--file=./pattern", "./text"]).expect(0);
-    assert_eq!(ran.stdout, "needle\n");
+    for pattern in ["--file=./pattern", "-fpattern", "-f./pattern"] {
+        let ran = home.done(&["grep", pattern, "text"]).expect(0);
+        assert_eq!(ran.stdout, "needle\n", "{pattern}");
+    }
     let ran = home.done(&["printf", "%s\n", "@./text", "--file=text"]).expect(0);
     let pin = home.instance.path("pin").display().to_string();
     let lines: Vec<_> = ran.stdout.lines().collect();
