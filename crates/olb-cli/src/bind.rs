@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use olb_core::operands::{self, Reading, Role};
 use olb_lease::environment::SECURE_PATH;
-use olb_lease::plan_limit;
+use olb_lease::{plan_limit, staging};
 use olb_review::display::safe;
 use olb_sys::operand::{Operand, check_word};
 use olb_sys::path::only_trusted_can_change;
@@ -53,7 +53,10 @@ pub(crate) fn bind(
         let word = u32::try_from(at).unwrap_or(u32::MAX);
         match look.word(at, typed)? {
             Found::Nothing => {}
-            Found::File { prefix, path } => files.announce(word, prefix, path)?,
+            Found::File { prefix, path } => {
+                check_prefix(command, word, prefix)?;
+                files.announce(word, prefix, path)?;
+            }
             Found::Unbound(path) => {
                 unbound.push(UnboundWord { word, path: path.into_os_string().into_vec().into() });
             }
@@ -69,6 +72,21 @@ pub(crate) fn bind(
     let (staged, bytes) = files.read()?;
     command.staged = staged;
     Ok(bytes)
+}
+
+/// As the root half does, which would refuse the approval.
+fn check_prefix(command: &Command, word: u32, prefix: usize) -> Result<(), Failure> {
+    let typed: Vec<_> = command.argv.iter().map(|word| word.to_vec()).collect();
+    let length = u32::try_from(prefix).unwrap_or(u32::MAX);
+    if staging::is_no_name(&typed, word, length, command.cwd_changeable) {
+        return Ok(());
+    }
+    let shown = typed.get(word as usize).map(|word| safe(word)).unwrap_or_default();
+    Err(cannot_bind(format!(
+        "in {shown} something stands before the file's name that others could make a name of as well, \
+         because they can change this folder; ask from one that only root can change (-C /), with the \
+         file's whole path"
+    )))
 }
 
 /// Whether a word of `command` names a file that others can change, or put there.

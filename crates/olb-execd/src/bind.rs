@@ -15,6 +15,8 @@ use olb_sys::path::{self, Directory};
 
 use crate::broker::Broker;
 
+mod staged;
+
 /// How many scripts may be each other's interpreters (Linux allows 4 rewrites).
 const INTERPRETERS_MAX: usize = 4;
 /// How much of a script the kernel reads to find its interpreter.
@@ -42,6 +44,7 @@ pub fn bind(broker: &Broker, plan: &Plan) -> Result<Bound, Refusal> {
         check_executable(plan, &trusted)?;
         check_interpreters(&cwd, &plan.executable.path, &trusted)?;
     }
+    staged::check(&cwd, plan, &trusted)?;
     for (number, word) in (0..).zip(&plan.argv).skip(1) {
         // A copy's place is root's alone; but what stands before it in the word could lead elsewhere.
         // Without a boundary the place may be in a folder such as /tmp.

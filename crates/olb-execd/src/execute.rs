@@ -68,11 +68,14 @@ pub fn execute(
             let (finish, group) = run(broker, command, client);
             drop(slot);
             crash_point("finish-before-record");
-            report(broker, front, client, burned, &finish);
+            let unrecorded = report(broker, front, client, burned, &finish);
             // After everybody was told: ending what was left behind may take its time. Until then
-            // its copies are there.
+            // its copies are there, and no longer: on a full disk they may be what is in the way.
             drop(group);
             drop(copies);
+            if let Some(error) = unrecorded {
+                record_late(broker, error, &finish);
+            }
         }
         Err(refused) => refuse(broker, front, client, &refused),
     }
@@ -219,14 +222,15 @@ fn refuse(broker: &Broker, front: &Connection, client: &OwnedFd, refused: &Refus
     front.refused(refusal);
 }
 
-/// Makes the outcome durable, then tells the client and the front.
+/// Makes the outcome durable, then tells the client and the front. What could not be recorded is
+/// handed back.
 fn report(
     broker: &Broker,
     front: &Connection,
     client: &OwnedFd,
     burned: BurnedLease,
     finish: &Finish,
-) {
+) -> Option<FinishError> {
     match record(broker, burned, finish) {
         Ok(receipt) => {
             crash_point("finish-after-record");
@@ -241,6 +245,7 @@ fn report(
             });
             front.outcome(&recorded);
             broker.anchor(&recorded.receipt);
+            None
         }
         Err(error) => {
             let text = "the command ran, but its outcome could not be recorded; tell the \
@@ -248,7 +253,7 @@ fn report(
             let refusal = Refusal::new(Reason::OutcomeUnknown, text);
             tell(client, &ClientFrame::Refused(refusal.clone()));
             front.refused(&refusal);
-            record_late(broker, error, finish);
+            Some(error)
         }
     }
 }

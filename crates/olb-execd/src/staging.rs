@@ -22,6 +22,8 @@ use sha2::{Digest as _, Sha256};
 /// Everybody can go through a folder of copies, and only who is told their names finds anything.
 const FOLDER_MODE: u32 = 0o711;
 const PASS: u32 = 0o001;
+/// What lets others list a folder.
+const LIST: u32 = 0o044;
 /// Of a copy, and of one that can be executed.
 const FILE_MODE: u32 = 0o444;
 const EXECUTABLE_MODE: u32 = 0o555;
@@ -71,6 +73,8 @@ impl Staging {
         require(can_execute, "its file system is mounted noexec; choose a folder on another")?;
         let is_passable = fs::metadata(&dir)?.permissions().mode() & PASS == PASS;
         require(is_passable, "commands of other users cannot go through it; run chmod 711 on it")?;
+        let is_secret = fs::metadata(&dir)?.permissions().mode() & LIST == 0;
+        require(is_secret || !has_boundary, "others can list what is in it; run chmod 711 on it")?;
         for entry in fs::read_dir(&dir)? {
             let entry = entry?;
             if is_ours_by_name(&entry.file_name().into_vec()) {
@@ -118,7 +122,7 @@ impl Staging {
                         when one has ended";
             return Err(Refusal::new(Reason::Busy, text));
         }
-        make_folder(&folder).map_err(|error| match error.kind() {
+        fs::create_dir(&folder).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => {
                 Refusal::new(Reason::Busy, "the lease is presented by another process right now")
             }
@@ -126,7 +130,11 @@ impl Staging {
         })?;
         *taken = total;
         drop(taken);
-        Ok(Copies { staging: self, folder, bytes, executables: Vec::new() })
+        // From here on it is removed whatever happens.
+        let copies = Copies { staging: self, folder, bytes, executables: Vec::new() };
+        let opened = fs::set_permissions(&copies.folder, Permissions::from_mode(FOLDER_MODE));
+        opened.map_err(|error| no_room(&error))?;
+        Ok(copies)
     }
 }
 

@@ -18,6 +18,19 @@ pub fn name<'a>(typed: &'a [Vec<u8>], file: &Staged) -> Option<(&'a [u8], &'a [u
     plain.then_some((before, last))
 }
 
+/// Whether what stands before the name in a staged word is no name itself. A program may take the whole
+/// word for one, so it holds no `/`; and where others can change the working directory, and could make
+/// a folder of that name, it is an option.
+#[must_use]
+pub fn is_no_name(typed: &[Vec<u8>], word: u32, prefix: u32, cwd_changeable: bool) -> bool {
+    let at = usize::try_from(word).unwrap_or(usize::MAX);
+    let length = usize::try_from(prefix).unwrap_or(usize::MAX);
+    let Some(before) = typed.get(at).and_then(|word| word.get(..length)) else { return false };
+    let options_go_on = !typed.iter().take(at).skip(1).any(|word| word == b"--");
+    let is_option = before.starts_with(b"-") && options_go_on;
+    before.is_empty() || (!before.contains(&b'/') && (!cwd_changeable || is_option))
+}
+
 /// The folder of one plan's copies below `dir`: its name is the plan's random bytes in hexadecimal.
 #[must_use]
 pub fn folder(dir: &[u8], random: &[u8; 16]) -> Vec<u8> {
@@ -90,6 +103,26 @@ mod tests {
             "x.sh",
         ];
         assert_eq!(argv(b"/pin", &[0x2a; 16], &typed, &staged).unwrap(), words(&want));
+    }
+
+    //
+    #[test]
+    fn what_stands_before_a_copy_is_nothing_an_option_or_where_nobody_makes_names() {
+        let typed = words(&["dd", "if=a", "@b", "--file=c", "-sf/x/d", "-fe", "--", "--file=g"]);
+        for (word, prefix, at_home, elsewhere) in [
+            (1, 0, true, true),
+            (1, 3, false, true),
+            (2, 1, false, true),
+            (3, 7, true, true),
+            (4, 6, false, false),
+            (5, 2, true, true),
+            (7, 7, false, true),
+            (3, 99, false, false),
+            (99, 0, false, false),
+        ] {
+            let found = [true, false].map(|cwd| is_no_name(&typed, word, prefix, cwd));
+            assert_eq!(found, [at_home, elsewhere], "{word} {prefix}");
+        }
     }
 
     #[test]

@@ -197,7 +197,10 @@ fn files(plan: &Plan, lines: &mut Lines) {
         let (path, digest) = (word(&file.path), file.sha256.hex());
         let size = file.size;
         let mode = if file.executable { ", can be executed" } else { "" };
-        let text = format!("copy of {path}, {size} bytes, sha256 {digest}{mode}; cannot inspect");
+        let text = format!(
+            "copy of {path}, {size} bytes, sha256 {digest}{mode}, as the agent handed it in; cannot \
+             inspect"
+        );
         lines.field(&format!("File {number}"), &text);
     }
     for file in &plan.unbound {

@@ -1,9 +1,9 @@
 //! Which words of a command line name a file that somebody untrusted can change.
 //!
 //! A human approves words; what matters is what they lead to when the command runs. This looks at
-//! every word as a path, without knowing the program: the whole word, the part after the first
-//! `=` (`if=x`, `--file=x`), the part after a leading `@` (`@x`, `--data=@x`), and a path glued to a
-//! short option (`-f/x`).
+//! every word as a path, without knowing the program: the whole word, what follows a `=`, `@`, `,` or
+//! `:` (`if=x`, `--file=x`, `--data=@x`, `--action=exec=x`), and what may be glued to short options
+//! (`-fx`, `-sf/x`).
 //!
 //! Directories are harmless here: what a program reads inside them is a matter of its own, told to
 //! the human with the working directory. A name that does not exist counts as the file that somebody
@@ -18,6 +18,10 @@ use nix::fcntl::AtFlags;
 use nix::sys::stat;
 
 use crate::walk::{self, End, Walk};
+
+/// Of a word so many signs are looked behind, and so many letters of a cluster are passed over.
+const SIGNS_MAX: usize = 64;
+const CLUSTER_MAX: usize = 16;
 
 /// What a word turned out to be, the worst of its possible readings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +44,7 @@ pub enum Operand {
 pub fn check_word(cwd: BorrowedFd<'_>, word: &[u8], trusted: &[u32]) -> Operand {
     readings(word)
         .into_iter()
+        .rev() // of equals the first counts, which is the longest
         .map(|name| check_name(cwd, name, trusted))
         .max_by_key(severity)
         .unwrap_or(Operand::Harmless)
@@ -54,22 +59,34 @@ fn severity(operand: &Operand) -> u8 {
     }
 }
 
-/// The parts of a word that programs take for file names.
+/// The parts of a word that programs take for file names: what follows a sign that separates a name
+/// from what it is the name of, and the ends of clustered short options. In a script, which is a word
+/// with white space, only the first of these signs is one.
 fn readings(word: &[u8]) -> Vec<&[u8]> {
+    let after = |at: usize| word.get(at.saturating_add(1)..).unwrap_or_default();
     let mut names = vec![word];
-    names.extend(word.strip_prefix(b"@"));
-    if let Some(position) = word.iter().position(|byte| *byte == b'=') {
-        let value = word.get(position.saturating_add(1)..).unwrap_or_default();
-        names.push(value);
-        names.extend(value.strip_prefix(b"@"));
-    }
-    if let [b'-', letter, path @ ..] = word
-        && *letter != b'-'
-        && path.contains(&b'/')
-    {
-        names.push(path);
+    let mut signs = word.iter().enumerate().filter(|(_, byte)| b"=@,:".contains(byte));
+    if word.iter().any(u8::is_ascii_whitespace) {
+        names.extend(word.strip_prefix(b"@"));
+        names.extend(word.iter().position(|byte| *byte == b'=').map(after));
+    } else {
+        for (at, _) in signs.by_ref().take(SIGNS_MAX) {
+            let rest = after(at);
+            names.push(rest);
+            names.extend(rest.split(|byte| b",:".contains(byte)).next().filter(|one| *one != rest));
+        }
+        names.extend(option_ends(word));
     }
     names
+}
+
+/// What may be a value glued to the last of some short options: `x` of `-fx` and of `-sfx`, and a path
+/// wherever it begins.
+fn option_ends(word: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let is_short = matches!(word, [b'-', letter, ..] if *letter != b'-');
+    let clusters = (2..word.len()).take(if is_short { CLUSTER_MAX } else { 0 });
+    let slash = word.iter().position(|byte| *byte == b'/').filter(|_| is_short);
+    clusters.chain(slash).filter_map(|at| word.get(at..))
 }
 
 fn check_name(cwd: BorrowedFd<'_>, name: &[u8], trusted: &[u32]) -> Operand {
@@ -90,14 +107,14 @@ fn walk_to(cwd: BorrowedFd<'_>, name: &[u8], trusted: &[u32]) -> io::Result<Oper
         // Most words name nothing: see that at once.
         let first = name.split(|byte| *byte == b'/').next().unwrap_or_default();
         match stat::fstatat(cwd, first, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Err(Errno::ENOENT) => return Ok(Operand::Harmless),
+            Err(Errno::ENOENT | Errno::ENAMETOOLONG) => return Ok(Operand::Harmless),
             Ok(_) | Err(_) => Walk::from_directory(cwd, trusted)?,
         }
     };
     let end = match start {
         End::Reached => match walk.go(name) {
             // As far as the walk came, and no further: who could go on from there?
-            Err(error) if walk::is_absent(&error) && walk.is_changeable() => {
+            Err(error) if walk::can_appear(&error) && walk.is_changeable() => {
                 return Ok(Operand::Changeable(name.to_vec()));
             }
             end => end?,
@@ -110,6 +127,26 @@ fn walk_to(cwd: BorrowedFd<'_>, name: &[u8], trusted: &[u32]) -> io::Result<Oper
         End::Reached if walk.is_directory() || !walk.is_changeable() => Operand::Harmless,
         End::Reached => Operand::Changeable(name.to_vec()),
     })
+}
+
+/// Whether `name`, as seen from `cwd`, leads to a file that somebody untrusted can change or put
+/// there. Unlike a word of which nothing exists, this is known to be a name.
+///
+/// # Errors
+/// It cannot be looked at, or leads somewhere else in every process.
+pub fn is_theirs(cwd: BorrowedFd<'_>, name: &[u8], trusted: &[u32]) -> io::Result<bool> {
+    let (mut walk, start) = if name.starts_with(b"/") {
+        (Walk::from_root(trusted)?, End::Reached)
+    } else {
+        Walk::from_directory(cwd, trusted)?
+    };
+    match if start == End::Reached { walk.go(name) } else { Ok(start) } {
+        Ok(End::Foreign) => Ok(true),
+        Ok(End::MagicLink) => Err(Errno::ELOOP.into()),
+        Ok(End::Reached) => Ok(!walk.is_directory() && walk.is_changeable()),
+        Err(error) if walk::can_appear(&error) => Ok(walk.is_changeable()),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

@@ -273,6 +273,11 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG))
 }
 
+/// Errors that mean: there is no such file, but somebody could make it.
+pub(crate) fn can_appear(error: &io::Error) -> bool {
+    is_absent(error) && error.raw_os_error() != Some(libc::ENAMETOOLONG)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -74,12 +74,16 @@ pub struct Bound<'a> {
 
 /// `plan` with these files staged, as the front would build it; and the memory files to hand over.
 pub fn staged(plan: Plan, info: &Info, files: &[Bound<'_>]) -> (Plan, Vec<OwnedFd>) {
+    let name_of = |file: &Bound<'_>| {
+        let word = &plan.typed_argv[file.word as usize];
+        word.rsplit(|byte| *byte == b'/').next().expect("a name")[..].to_vec()
+    };
     let list: Vec<Staged> = files
         .iter()
         .map(|file| Staged {
             word: file.word,
             prefix: file.prefix,
-            path: b"/home/agent/original".to_vec(),
+            path: [plan.cwd.path.as_slice(), b"/", &name_of(file)].concat(),
             size: file.content.len() as u64,
             sha256: Digest(sha256(file.content)),
             executable: file.executable,

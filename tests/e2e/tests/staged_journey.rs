@@ -154,12 +154,21 @@ fn names_behind_an_option_or_an_at_sign_are_copied_too_also_by_rules_of_the_admi
         let ran = home.done(&["grep", pattern, "text"]).expect(0);
         assert_eq!(ran.stdout, "needle\n", "{pattern}");
     }
-    let ran = home.done(&["printf", "%s\n", "@./text", "--file=text"]).expect(0);
+    let ran = home.done(&["printf", "%s\n", "--file=text"]).expect(0);
     let pin = home.instance.path("pin").display().to_string();
-    let lines: Vec<_> = ran.stdout.lines().collect();
-    let [first, second] = lines[..] else { panic!("{ran:?}") };
-    assert!(first.starts_with(&format!("@{pin}/")) && first.ends_with("/0/text"), "{ran:?}");
-    assert!(second.starts_with(&format!("--file={pin}/")), "{ran:?}");
+    assert!(ran.stdout.starts_with(&format!("--file={pin}/")), "{ran:?}");
+    // A folder called @ would be theirs to make.
+    let told = home.olb(&["request", "--", "printf", "%s", "@./text"]).expect(64).stderr;
+    assert!(told.contains("ask from one that only root can change"), "{told}");
+    let word = format!("@{}", home.path("text").display());
+    let ran = home.olb(&["request", "--json", "-C", "/", "--", "printf", "%s", &word]);
+    let id = ran.expect(75).json()["request_id"].as_str().unwrap().to_owned();
+    home.approve(&id);
+    let ran = home.olb(&["exec", "--id", &id, "-C", "/", "--", "printf", "%s", &word]).expect(0);
+    assert!(
+        ran.stdout.starts_with(&format!("@{pin}/")) && ran.stdout.ends_with("/0/text"),
+        "{ran:?}"
+    );
 }
 
 #[test]

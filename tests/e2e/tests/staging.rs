@@ -46,6 +46,8 @@ impl Scene {
         let sock = ExecSock::of(&instance);
         let alice = instance.enrol(0);
         let (info, agent) = (sock.info(), instance.requester(0));
+        // Copies stand in for files of the agent's.
+        chown(instance.work(), Some(agent), Some(agent)).unwrap();
         Self { instance, sock, alice, info, agent }
     }
 
@@ -174,7 +176,7 @@ fn operands_are_the_bytes_that_were_approved_whatever_became_of_the_original() {
     for (argv, word, prefix) in [
         (vec!["/bin/cat", name], 1, 0),
         (vec!["/bin/cat", "list"], 1, 0),
-        (vec!["/bin/dd", "status=none", "if=list"], 2, 3),
+        (vec!["/usr/bin/xargs", "--arg-file=list"], 1, 11),
     ] {
         let file = Bound { word, prefix, content: b"approved\n", executable: false };
         let asked = scene.with_file(&argv, file);
@@ -282,9 +284,9 @@ fn words_of_any_other_form_are_refused_when_they_are_to_be_approved() {
     let scene = Scene::start();
     let good = || {
         staged(
-            scene.plan(&["/bin/dd", "if=list", "bs=1"]),
+            scene.plan(&["/bin/dd", "--if=list", "bs=1"]),
             &scene.info,
-            &[Bound { word: 1, prefix: 3, content: b"x", executable: false }],
+            &[Bound { word: 1, prefix: 5, content: b"x", executable: false }],
         )
         .0
     };
@@ -296,9 +298,9 @@ fn words_of_any_other_form_are_refused_when_they_are_to_be_approved() {
     let dir = String::from_utf8(scene.info.staging.clone()).unwrap();
     let hex_of = |plan: &Plan| plan.random.map(|byte| format!("{byte:02x}")).concat();
     let mut refused: Vec<(&str, Plan)> = vec![
-        ("as typed", with("if=list".into())),
-        ("another folder", with(format!("if={dir}2/{}/0/list", hex_of(&good())))),
-        ("another request's", with(format!("if={dir}/{}/0/list", "0".repeat(32)))),
+        ("as typed", with("--if=list".into())),
+        ("another folder", with(format!("--if={dir}2/{}/0/list", hex_of(&good())))),
+        ("another request's", with(format!("--if={dir}/{}/0/list", "0".repeat(32)))),
     ];
     let own = |change: &dyn Fn(&str) -> String| {
         let mut plan = good();
@@ -307,13 +309,13 @@ fn words_of_any_other_form_are_refused_when_they_are_to_be_approved() {
         plan
     };
     refused.extend([
-        ("another place", own(&|hex| format!("if={dir}/{hex}/1/list"))),
-        ("another name", own(&|hex| format!("if={dir}/{hex}/0/last"))),
-        ("upper case", own(&|hex| format!("if={dir}/{}/0/list", hex.to_uppercase()))),
+        ("another place", own(&|hex| format!("--if={dir}/{hex}/1/list"))),
+        ("another name", own(&|hex| format!("--if={dir}/{hex}/0/last"))),
+        ("upper case", own(&|hex| format!("--if={dir}/{}/0/list", hex.to_uppercase()))),
         ("without what stands before", own(&|hex| format!("{dir}/{hex}/0/list"))),
         ("with something else before", own(&|hex| format!("of={dir}/{hex}/0/list"))),
-        ("with something behind", own(&|hex| format!("if={dir}/{hex}/0/list/"))),
-        ("a way around", own(&|hex| format!("if={dir}/./{hex}/0/list"))),
+        ("with something behind", own(&|hex| format!("--if={dir}/{hex}/0/list/"))),
+        ("a way around", own(&|hex| format!("--if={dir}/./{hex}/0/list"))),
     ]);
     let mut another_word = good();
     another_word.argv[2] = b"bs=2".to_vec();
@@ -370,6 +372,78 @@ fn what_stands_before_the_place_of_a_copy_leads_nowhere_else() {
     let asked = scene.with_file(&["/bin/echo", "--file=agents/name"], file);
     let place = scene.folder_of(&asked.plan).join("0/name");
     assert_eq!(scene.runs(&asked), exited(&format!("--file={}\n", place.display())));
+}
+
+//
+#[test]
+fn a_copy_stands_in_for_no_file_that_only_root_can_change() {
+    let scene = Scene::start();
+    let kind = olb_lease::VerdictKind::Approve;
+    let decide = |plan: Plan| {
+        let plan = plan.encode().unwrap();
+        scene.sock.decide_as(&scene.alice, kind, &plan, scene.info.epoch).map(|_| ())
+    };
+    let refused = |name: &str, plan: Plan| {
+        assert_eq!(decide(plan).unwrap_err().reason, Reason::CannotBind, "{name}");
+    };
+    let roots = scene.instance.path("roots.sh");
+    fs::write(&roots, "echo roots\n").unwrap();
+    let own = |argv: &[&str], file: Bound<'_>| {
+        let typed_argv = olb_e2e_tests::command(argv);
+        let plan = plan_for(&scene.instance, &scene.info, scene.agent, &["/bin/sh"]);
+        staged(Plan { argv: typed_argv.clone(), typed_argv, ..plan }, &scene.info, &[file]).0
+    };
+    let evil = b"#!/bin/sh\necho evil\n";
+    // What the human would read as the host's own program, script or missing file.
+    refused("a program by its name", own(&["id"], program(evil)));
+    refused("a program by its path", own(&["/usr/bin/id"], program(evil)));
+    refused("no program at all", own(&["olb-no-such-program"], program(evil)));
+    refused("root's script", own(&["/bin/sh", roots.to_str().unwrap()], operand(evil)));
+    refused("root's, not there", own(&["/bin/sh", "/etc/olb-none.sh"], operand(evil)));
+    refused("a folder", own(&["/bin/sh", "/home/../tmp"], operand(evil)));
+    let lie = |path: &str| {
+        let mut plan = own(&["/bin/sh", "./x.sh"], operand(evil));
+        plan.staged[0].path = path.as_bytes().to_vec();
+        plan
+    };
+    refused("a path that is root's", lie("/usr/local/sbin/maintenance"));
+    refused("a path of root's that exists", lie("/etc/hostname"));
+    // Whether it is still there makes no difference: it was theirs to make.
+    for word in ["./x.sh", "x.sh"] {
+        decide(own(&["/bin/sh", word], operand(evil))).unwrap();
+    }
+}
+
+//
+#[test]
+fn before_a_copy_stands_nothing_that_others_can_make_a_name_of() {
+    let scene = Scene::start();
+    let kind = olb_lease::VerdictKind::Approve;
+    let decide = |argv: &[&str], word: u32, prefix: u32| {
+        let file = Bound { word, prefix, ..operand(b"approved") };
+        let (plan, _) = staged(scene.plan(argv), &scene.info, &[file]);
+        let plan = plan.encode().unwrap();
+        let decided = scene.sock.decide_as(&scene.alice, kind, &plan, scene.info.epoch);
+        decided.map(|_| ()).map_err(|refusal| refusal.reason)
+    };
+    // They could make a folder of that name where the command is run.
+    assert_eq!(decide(&["/bin/cat", "x=name"], 1, 2), Err(Reason::CannotBind));
+    assert_eq!(decide(&["/bin/cat", "@name"], 1, 1), Err(Reason::CannotBind));
+    assert_eq!(decide(&["/bin/cat", "--", "--file=name"], 2, 7), Err(Reason::CannotBind));
+    assert_eq!(decide(&["/bin/cat", "-sf/home/agent/name"], 1, 15), Err(Reason::CannotBind));
+    assert_eq!(decide(&["/bin/cat", "--file=name"], 1, 7), Ok(()));
+    assert_eq!(decide(&["/bin/cat", "-fname"], 1, 2), Ok(()));
+    chown(scene.instance.work(), Some(0), Some(0)).unwrap();
+    let theirs = scene.instance.path("theirs");
+    fs::create_dir(&theirs).unwrap();
+    chown(&theirs, Some(scene.agent), None).unwrap();
+    let word = format!("if={}/name", theirs.display());
+    let plan = scene.plan(&["/bin/cat", &word]);
+    let file = Bound { word: 1, prefix: 3, ..operand(b"approved") };
+    let (mut plan, _) = staged(plan, &scene.info, &[file]);
+    plan.staged[0].path = format!("{}/name", theirs.display()).into();
+    plan.cwd_changeable = false;
+    scene.sock.approve(&scene.alice, &plan.encode().unwrap());
 }
 
 //
@@ -528,6 +602,7 @@ fn an_unbound_word_may_be_changed_by_others_and_no_other_word_may() {
 #[test]
 fn a_directory_that_others_can_change_is_called_so_or_refused() {
     let scene = Scene::start();
+    chown(scene.instance.work(), Some(0), Some(0)).unwrap();
     let asked = |changeable| {
         let plan = Plan { cwd_changeable: changeable, ..scene.plan(&["/bin/pwd"]) };
         let plan = plan.encode().unwrap();

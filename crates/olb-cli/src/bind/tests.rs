@@ -60,10 +60,8 @@ fn what_a_command_reads_is_copied_and_what_it_writes_is_unbound() {
         ("sh ./x.sh", vec![(1, 0)], vec![]),
         ("sh x.sh ./new-or-not", vec![(1, 0)], vec![]),
         ("grep --file=a.conf /etc/passwd", vec![(1, 7)], vec![]),
-        ("curl -d @a.conf https://example.org", vec![(2, 1)], vec![]),
         ("make -fa.conf", vec![(1, 2)], vec![]),
         ("make -fdir/none", vec![], vec![1]),
-        ("dpkg -ib.conf", vec![], vec![]),
         ("cp ./a.conf b.conf /etc", vec![(1, 0), (2, 0)], vec![]),
         ("cp ./a.conf ./b.conf", vec![(1, 0)], vec![2]),
         ("tee ./a.conf", vec![], vec![1]),
@@ -82,6 +80,16 @@ fn what_a_command_reads_is_copied_and_what_it_writes_is_unbound() {
         }
         assert_eq!(home.words(line), (staged, unbound), "{line}");
     }
+}
+
+#[test]
+fn a_name_that_the_root_half_could_not_bind_is_refused_at_once() {
+    let home = Home::new();
+    // A folder called @ would be the requester's to make.
+    let told = home.refused("curl -d @a.conf https://example.org", true);
+    assert!(told.contains("ask from one that only root can change"), "{told}");
+    // No rule says that something is glued to this option, and it is the name of a file.
+    assert!(home.refused("dpkg -ib.conf", false).contains("no rule"));
 }
 
 #[test]

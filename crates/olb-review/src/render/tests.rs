@@ -108,11 +108,11 @@ fn copies_unbound_names_and_a_folder_of_the_agents_have_rows_of_their_own() {
     for row in [
         "Runs     /pin/07/0/x.sh (the copy of File 1)\n".to_owned(),
         format!(
-            "File 1   copy of /home/agent/x.sh, 412 bytes, sha256 {digest}, can be executed; cannot \
+            "File 1   copy of /home/agent/x.sh, 412 bytes, sha256 {digest}, can be executed, as the agent handed it in; cannot \
              inspect\n"
         ),
         format!(
-            "File 2   copy of /home/agent/y.conf, 412 bytes, sha256 {digest}; cannot inspect\n"
+            "File 2   copy of /home/agent/y.conf, 412 bytes, sha256 {digest}, as the agent handed it in; cannot inspect\n"
         ),
         "UNBOUND  /home/agent/out   the agent can change this after you approve\n".to_owned(),
         "Folder   the agent can change what is in this directory\n".to_owned(),

@@ -41,6 +41,17 @@ fn every_reading_of_a_word_is_examined() {
         (format!("-f{evil}"), changeable(&evil)),
         ("-f./evil".to_owned(), changeable("./evil")),
         ("theirs/kept".to_owned(), changeable("theirs/kept")),
+        ("-fevil".into(), changeable("evil")),
+        ("-sfevil".into(), changeable("evil")),
+        (format!("-sf{evil}"), changeable(&evil)),
+        ("-sf./evil".into(), changeable("./evil")),
+        ("--action=exec=evil".into(), changeable("evil")),
+        (format!("-oDPkg::Pre-Invoke::={evil}"), changeable(&evil)),
+        ("--from-file=key=evil".into(), changeable("evil")),
+        ("--data-urlencode=name@evil".into(), changeable("evil")),
+        ("src=evil,dst=safe".into(), changeable("evil")),
+        ("dst=safe,src=evil".into(), changeable("evil")),
+        ("safe:evil".into(), changeable("evil")),
     ] {
         assert_eq!(check(base, &word), expected, "{word}");
     }
@@ -113,6 +124,10 @@ fn a_name_at_which_a_stranger_can_put_a_file_counts_as_theirs() {
     }
     let theirs = base.join("theirs");
     assert_eq!(check(&theirs, "./new"), changeable("./new"));
+    // Nobody can make a name of that length.
+    for word in ["x".repeat(300), format!("./{}", "x".repeat(300)), "y".repeat(300) + "/z"] {
+        assert_eq!(check(&theirs, &word), Operand::Harmless);
+    }
     // Else nearly every word would be a name there.
     for word in ["restart", "new.sh", "s/old/new/", "https://host/x", "--opt=new"] {
         assert_eq!(check(&theirs, word), Operand::Harmless, "{word}");
@@ -320,4 +335,27 @@ fn unsearchable_directory_is_unreadable_and_not_harmless() {
     let result =
         testing::as_user(STRANGER, || check_word(cwd.as_fd(), b"closed/f", &[0, STRANGER]));
     assert_eq!(result, Operand::Unreadable(io::ErrorKind::PermissionDenied));
+}
+
+//
+#[test]
+fn a_name_leads_to_a_file_of_theirs_or_it_does_not() {
+    if !testing::is_root("names of theirs") {
+        return;
+    }
+    let directory = tree();
+    let base = directory.path();
+    let theirs = |cwd: &Path, name: &str| {
+        let directory = open_directory(cwd).unwrap();
+        is_theirs(directory.fd.as_fd(), name.as_bytes(), ROOT)
+    };
+    for name in ["evil", "./evil", "theirs/kept", "theirs/new"] {
+        assert!(theirs(base, name).unwrap(), "{name}");
+    }
+    assert!(theirs(&base.join("theirs"), "new.sh").unwrap(), "they can make it there");
+    for name in ["safe", "/bin/sh", "new", "theirs", "/etc/passwd"] {
+        assert!(!theirs(base, name).unwrap(), "{name}");
+    }
+    assert!(!theirs(&base.join("theirs"), "/bin/sh").unwrap());
+    assert!(theirs(base, "/proc/self/environ").is_err());
 }
