@@ -44,11 +44,15 @@ pub(crate) async fn submit(
     front.expire();
     let submitted = front.lifecycle.borrow_mut().submit(front.now(), admission, bytes, &random)?;
     let request = submitted.request;
-    if submitted.how == SubmittedAs::New {
-        keep(front, submit, &request, files)?;
-    }
-    crash_point("front-submit-before-store");
-    front.apply(submitted.effects)?;
+    let stored = match submitted.how {
+        SubmittedAs::New => keep(front, submit, &request, files).and_then(|()| {
+            crash_point("front-submit-before-store");
+            Ok(front.apply(submitted.effects)?)
+        }),
+        SubmittedAs::Joined | SubmittedAs::Approved => heal(front, &request, files),
+        SubmittedAs::DeniedBefore { .. } => Ok(()),
+    };
+    stored.inspect_err(|_| withdraw(front, uid, &request, submitted.how))?;
     crash_point("front-submit-after-store");
     match submitted.how {
         SubmittedAs::DeniedBefore { .. } => Err(front.standing(request)),
@@ -56,6 +60,26 @@ pub(crate) async fn submit(
         SubmittedAs::Joined | SubmittedAs::Approved => {
             Ok(Answer::shown(front, request, true, submit.wait))
         }
+    }
+}
+
+/// A power cut can leave a request without its files: whoever asks again has just handed them in.
+fn heal(front: &Front, request: &Request, files: Option<Incoming>) -> Result<(), Refuse> {
+    match files {
+        Some(incoming) if !front.blobs.folder_of(&request.digest).exists() => {
+            Ok(front.blobs.keep(&request.digest, incoming).map_err(UploadError::Disk)?)
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// A new request that could not be stored is not asked for: the next one like it must not join it.
+fn withdraw(front: &Front, uid: u32, request: &Request, how: SubmittedAs) {
+    let id: Result<Selector, _> = request.id().to_string().parse();
+    let Some(id) = id.ok().filter(|_| how == SubmittedAs::New) else { return };
+    if let Ok((_, effects)) = front.lifecycle.borrow_mut().cancel(front.now(), &id, uid) {
+        // What cannot be stored either is forgotten with this process.
+        front.apply(effects).ok();
     }
 }
 

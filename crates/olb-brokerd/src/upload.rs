@@ -87,8 +87,10 @@ async fn receive_one(
         let written = spawn_blocking(move || writer.write());
         writer = written.await.map_err(|error| UploadError::Disk(io::Error::other(error)))??;
     }
-    if writer.digest.finalize().as_slice() == announced.sha256.as_bytes() {
-        Ok(())
+    if writer.digest.clone().finalize().as_slice() == announced.sha256.as_bytes() {
+        // The request is remembered across a power cut, so its files have to be.
+        let synced = spawn_blocking(move || writer.target.sync_all()).await;
+        synced.map_err(io::Error::other).and_then(|synced| synced).map_err(UploadError::Disk)
     } else {
         Err(UploadError::Differs(safe(&announced.path)))
     }

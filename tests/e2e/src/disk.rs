@@ -93,6 +93,11 @@ impl Injection {
         Self::attach(pid, "fsync,fdatasync", &format!("error=EIO:when={nth}"))
     }
 
+    /// Every write to a place in a file fails as on a full disk.
+    pub fn no_room(pid: u32) -> Self {
+        Self::attach(pid, "pwrite64", "error=ENOSPC")
+    }
+
     /// `call` of the process, and of what it starts, claims to have succeeded and does nothing.
     pub fn pretend(pid: u32, call: &str) -> Self {
         Self::attach(pid, call, "retval=0")

@@ -171,6 +171,20 @@ fn an_outcome_that_could_not_be_synced_is_recorded_as_soon_as_it_can_be() {
 }
 
 #[test]
+fn a_request_that_the_front_could_not_store_is_not_there_and_the_next_one_is() {
+    let mut at = Recovery::start();
+    let (command, file) = at.command();
+    let injection = Injection::no_room(at.instance.brokerd_pid());
+    at.olb(&["request", "--json", "--"], &command).expect(69);
+    assert!(injection.end(), "it tried to store it");
+    let id = at.ask(&command);
+    at.instance.kill(Half::Front);
+    at.revive(Half::Front);
+    assert_eq!(at.status(&id)["state"], "pending", "what was answered is remembered");
+    at.ran_once(&id, &command, &file);
+}
+
+#[test]
 fn told_to_stop_the_root_half_lets_what_runs_end_and_records_it() {
     let mut at = Recovery::start();
     let gate = Gate::new(&at.instance);

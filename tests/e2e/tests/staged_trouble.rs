@@ -37,6 +37,21 @@ fn files_outlive_a_restart_of_the_front_between_approval_and_run() {
     home.nothing_is_left();
 }
 
+#[test]
+fn a_request_that_lost_its_files_in_a_power_cut_gets_them_from_whoever_asks_again() {
+    let home = Home::start();
+    home.write("x.sh", APPROVED);
+    let id = home.ask(&["sh", "./x.sh"]);
+    home.approve(&id);
+    for entry in fs::read_dir(home.instance.path("front/blobs")).unwrap() {
+        fs::remove_dir_all(entry.unwrap().path()).unwrap();
+    }
+    home.olb(&["exec", "--id", &id, "--", "sh", "./x.sh"]).expect(69);
+    home.olb(&["request", "--", "sh", "./x.sh"]).expect(0);
+    let ran = home.olb(&["exec", "--id", &id, "--", "sh", "./x.sh"]).expect(0);
+    assert_eq!(ran.stdout, "approved\n");
+}
+
 /// The most memory that a process ever had, in KiB.
 fn peak_kib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
