@@ -5,11 +5,15 @@
 //! taken from the root half only. A refusal is the front's to send, too.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use olb_exec_api::{ClientFrame, FRAME_HEADER_BYTES};
+use olb_sys::poll::{PollFd, PollFlags, poll};
 use olb_sys::socket::recv_from;
+
+/// Whoever sends a frame sends it whole; for the rest of one this is waited, in milliseconds.
+const MID_FRAME_MS: u32 = 5_000;
 
 /// The client's end of an execution.
 #[derive(Debug)]
@@ -39,6 +43,7 @@ impl Frames {
     /// One frame with its descriptors; `None` at the end of the connection.
     ///
     /// # Errors
+    /// `TimedOut` where nothing more comes of a frame that has begun: meanwhile nothing else is done.
     /// `InvalidData` for what is no frame, `PermissionDenied` for one that is the root half's to
     /// send and was sent, as a whole or in part, by another account.
     pub(crate) fn next(&self) -> io::Result<Option<(ClientFrame, Vec<OwnedFd>)>> {
@@ -68,6 +73,10 @@ impl Frames {
     fn fill(&self, buffer: &mut [u8], origin: &mut Origin) -> io::Result<bool> {
         let mut filled = 0;
         while filled < buffer.len() {
+            let mut fds = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut fds, Some(MID_FRAME_MS))? == 0 {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             let received = recv_from(&self.stream, &mut buffer[filled..], 2);
             let (count, mut fds, sender) = received.map_err(io::Error::other)?;
             origin.fds.append(&mut fds);

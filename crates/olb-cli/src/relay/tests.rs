@@ -280,3 +280,17 @@ fn every_kind_of_output_gets_the_same_bytes() {
     assert_eq!(std::fs::read(appended).unwrap(), data);
     assert_eq!(reader.join().unwrap(), data);
 }
+
+#[test]
+fn a_front_that_sends_half_a_frame_holds_nobody_up() {
+    with_signals(|signals| {
+        let (client, broker) = connected();
+        (&broker).write_all(b"O").unwrap();
+        let error = first(&client, &signals).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let header = &ClientFrame::Outcome { receipt: vec![7; 300] }.encode()[..20];
+        let (client, broker) = connected();
+        (&broker).write_all(header).unwrap();
+        assert_eq!(client.next().unwrap_err().kind(), io::ErrorKind::TimedOut);
+    });
+}
