@@ -74,9 +74,9 @@ pub(crate) fn read_files_again(
 ) -> Result<Option<Plan>, Failure> {
     let (Some(command), claims) = (command, claims(lease)?) else { return Ok(None) };
     let typed = argv_of(command);
-    let has_path = typed.first().is_some_and(|name| name.contains(&b'/'));
-    let may_have_files = claims.argv != argv_digest(&typed) || has_path;
-    if !may_have_files || !bind::names_files_of_others(runtime, command) {
+    // Of all words only the program's stays as it was typed where a copy takes its place.
+    let looked_at = if claims.argv == argv_digest(&typed) { 1 } else { typed.len() };
+    if !bind::names_files_of_others(runtime, command, looked_at) {
         return Ok(None);
     }
     let shown = runtime.show(Socket::Request, &Selector::Full(claims.plan.request_id()));
