@@ -1,9 +1,5 @@
 //! Who may be connected, and how often: decided from the kernel's word before a byte is read.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::rc::Rc;
-
 use olb_core::Viewer;
 use olb_exec_api::Info;
 use thiserror::Error;
@@ -99,56 +95,6 @@ impl<T> Doors<T> {
     }
 }
 
-/// Counts open connections, per uid and in all.
-#[derive(Debug)]
-pub(crate) struct Places {
-    per_uid: (&'static str, u64),
-    total: (&'static str, u64),
-    taken: Rc<RefCell<HashMap<u32, u64>>>,
-}
-
-impl Places {
-    /// The two limits by their names.
-    pub(crate) fn new(per_uid: (&'static str, u64), total: (&'static str, u64)) -> Self {
-        Self { per_uid, total, taken: Rc::default() }
-    }
-
-    /// Takes a place for `uid`; it is free again when the value is dropped.
-    pub(crate) fn take(&self, uid: u32) -> Result<Place, AdmissionError> {
-        let mut taken = self.taken.borrow_mut();
-        let (limit, max) = self.total;
-        if taken.values().sum::<u64>() >= max {
-            return Err(AdmissionError::TooMany { limit, max });
-        }
-        let (limit, max) = self.per_uid;
-        let own = taken.entry(uid).or_default();
-        if *own >= max {
-            return Err(AdmissionError::TooMany { limit, max });
-        }
-        *own += 1;
-        Ok(Place { taken: Rc::clone(&self.taken), uid })
-    }
-}
-
-/// One place, free again when dropped.
-#[derive(Debug)]
-pub(crate) struct Place {
-    taken: Rc<RefCell<HashMap<u32, u64>>>,
-    uid: u32,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.taken.borrow_mut();
-        if let Some(own) = taken.get_mut(&self.uid) {
-            *own = own.saturating_sub(1);
-            if *own == 0 {
-                taken.remove(&self.uid);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use olb_exec_api::Enrolment;
@@ -194,21 +140,5 @@ mod tests {
     fn a_requester_reviews_only_where_there_is_no_boundary() {
         assert_eq!(check(&info(true), Door::Review, 1002), Err(AdmissionError::NotApprover));
         assert_eq!(check(&info(false), Door::Review, 1002), Ok(()));
-    }
-
-    #[test]
-    fn places_run_out_per_uid_and_in_all_and_come_back() {
-        let places = Places::new(("per_uid", 2), ("total", 3));
-        let first = places.take(1).unwrap();
-        let _second = places.take(1).unwrap();
-        let full = AdmissionError::TooMany { limit: "per_uid", max: 2 };
-        assert_eq!(places.take(1).unwrap_err(), full);
-        let third = places.take(2).unwrap();
-        let full = AdmissionError::TooMany { limit: "total", max: 3 };
-        assert_eq!(places.take(3).unwrap_err(), full);
-        drop((first, third));
-        let _again = places.take(1).unwrap();
-        let _other = places.take(3).unwrap();
-        assert_eq!(places.taken.borrow().len(), 2);
     }
 }

@@ -11,7 +11,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use anyhow::Context as _;
 use olb_core::{Lifecycle, Viewer};
@@ -20,6 +19,7 @@ use olb_sys::memfd::sealed_copy;
 
 use crate::admission::AdmissionError;
 use crate::config::ConnectionLimits;
+use crate::room::{Room, Share};
 
 /// Nobody but the front looks at them.
 const FOLDER_MODE: u32 = 0o700;
@@ -182,62 +182,6 @@ impl Drop for Incoming {
     }
 }
 
-/// How many bytes may be kept, and how many are.
-#[derive(Debug, Clone)]
-struct Room {
-    per_uid: (&'static str, u64),
-    total: (&'static str, u64),
-    taken: Rc<RefCell<HashMap<u32, u64>>>,
-}
-
-impl Room {
-    /// The two limits by their names.
-    fn new(per_uid: (&'static str, u64), total: (&'static str, u64)) -> Self {
-        Self { per_uid, total, taken: Rc::default() }
-    }
-
-    fn take(&self, uid: u32, bytes: u64) -> Result<Share, AdmissionError> {
-        let (total, own) = {
-            let taken = self.taken.borrow();
-            let total = taken.values().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
-            (total, taken.get(&uid).copied().unwrap_or_default())
-        };
-        for (used, (limit, max)) in [(total, self.total), (own, self.per_uid)] {
-            if used.saturating_add(bytes) > max {
-                return Err(AdmissionError::TooMany { limit, max });
-            }
-        }
-        Ok(self.share(uid, bytes))
-    }
-
-    fn share(&self, uid: u32, bytes: u64) -> Share {
-        let mut taken = self.taken.borrow_mut();
-        let own = taken.entry(uid).or_default();
-        *own = own.saturating_add(bytes);
-        Share { taken: Rc::clone(&self.taken), uid, bytes }
-    }
-}
-
-/// So many bytes of somebody's, free again when dropped.
-#[derive(Debug)]
-struct Share {
-    taken: Rc<RefCell<HashMap<u32, u64>>>,
-    uid: u32,
-    bytes: u64,
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut taken = self.taken.borrow_mut();
-        if let Some(own) = taken.get_mut(&self.uid) {
-            *own = own.saturating_sub(self.bytes);
-            if *own == 0 {
-                taken.remove(&self.uid);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
@@ -285,7 +229,7 @@ mod tests {
         fs::remove_dir_all(blobs.forget(&PLAN).unwrap()).unwrap();
         assert_eq!(blobs.forget(&PLAN), None);
         assert!(load(&blobs.folder_of(&PLAN), &[staged()]).is_err());
-        assert!(blobs.room.taken.borrow().is_empty());
+        assert!(blobs.room.is_empty());
     }
 
     #[test]

@@ -18,13 +18,14 @@ use olb_sys::clock::{boottime_ms, unix_secs};
 use olb_wire::RequestView;
 use tokio::sync::{Mutex, Notify, Semaphore, broadcast, watch};
 
-use crate::admission::{Door, Doors, Peer, Places, check};
+use crate::admission::{Door, Doors, Peer, check};
 use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::execd::Execd;
 use crate::journal::Journal;
 use crate::lookup::Lookups;
 use crate::refuse::Refuse;
+use crate::room::Room;
 use crate::turns::{Turn, Turns, semaphore};
 use crate::view::{Beside, view};
 
@@ -50,8 +51,8 @@ pub(crate) struct Front {
     pub(crate) config: Config,
     pub(crate) execd: Execd,
     pub(crate) lookups: Lookups,
-    pub(crate) places: Doors<Places>,
-    pub(crate) strangers: Doors<Places>,
+    pub(crate) places: Doors<Room>,
+    pub(crate) strangers: Doors<Room>,
     large_messages: Turns,
     /// Files under way, from clients or to the root half.
     pub(crate) transfers: Turns,
@@ -89,9 +90,8 @@ impl Front {
         let lifecycle = Lifecycle::restore(config.requests.clone(), memory);
         let limits = &config.connections;
         let (stranger, strangers) = STRANGERS;
-        let strangers = || Places::new(("strangers_per_uid", stranger), ("strangers", strangers));
-        let places =
-            |total| Places::new(("connections_per_uid", limits.connections_per_uid), total);
+        let strangers = || Room::new(("strangers_per_uid", stranger), ("strangers", strangers));
+        let places = |total| Room::new(("connections_per_uid", limits.connections_per_uid), total);
         let front = Self {
             lookups: Lookups::new(limits.lookups_per_uid, limits.lookup()),
             places: Doors {

@@ -31,6 +31,7 @@ mod refuse;
 mod request;
 mod resolve;
 mod review;
+mod room;
 mod rules;
 mod serve;
 mod settle;

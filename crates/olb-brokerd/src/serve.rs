@@ -10,10 +10,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::Receiver;
 use tokio::task::spawn_local;
 
-use crate::admission::{Door, Peer, Place, not_listed};
+use crate::admission::{Door, Peer, not_listed};
 use crate::frame::{self, FrameError};
 use crate::front::Front;
 use crate::refuse::Refuse;
+use crate::room::Share;
 use crate::turns::Turn;
 use crate::{execute, follow, list, request, review};
 
@@ -61,7 +62,7 @@ fn welcome(front: &Rc<Front>, door: Door, stream: UnixStream) {
     };
     let stranger = front.known_info().is_some() && !front.is_listed(door, peer.uid);
     let places = if stranger { &front.strangers } else { &front.places };
-    match places.of(door).take(peer.uid) {
+    match places.of(door).take(peer.uid, 1) {
         Ok(place) => {
             let peer = Peer { door, uid: peer.uid };
             spawn_local(converse(Rc::clone(front), peer, stream, place));
@@ -82,7 +83,7 @@ fn refuse_now(stream: &UnixStream, refuse: &Refuse) {
     }
 }
 
-async fn converse(front: Rc<Front>, peer: Peer, mut stream: UnixStream, place: Place) {
+async fn converse(front: Rc<Front>, peer: Peer, mut stream: UnixStream, place: Share) {
     let Peer { door, uid } = peer;
     let limits = &front.config.connections;
     if let Err(refuse) = front.admit(door, uid).await {

@@ -26,10 +26,7 @@ pub(super) fn check(cwd: &Directory, plan: &Plan, trusted: &[u32]) -> Result<(),
         check_prefix(plan, file, word)?;
         let prefix = usize::try_from(file.prefix).unwrap_or(usize::MAX);
         let typed = word.get(prefix..).unwrap_or_default();
-        let name = match found_on_path(file, typed) {
-            Some(path) => path,
-            None => typed.to_vec(),
-        };
+        let name = found_on_path(file, typed).unwrap_or_else(|| typed.to_vec());
         for name in [&name, &file.path] {
             if !matches!(is_theirs(cwd.fd.as_fd(), name, trusted), Ok(true)) {
                 return Err(cannot_bind(format!(
@@ -55,6 +52,7 @@ fn found_on_path(file: &Staged, name: &[u8]) -> Option<Vec<u8>> {
     Some(found.unwrap_or_else(|| b"/".to_vec()))
 }
 
+/// The rule is the client's as well: it says so before anybody is asked.
 fn check_prefix(plan: &Plan, file: &Staged, word: &[u8]) -> Result<(), Refusal> {
     if staging::is_no_name(&plan.typed_argv, file.word, file.prefix, plan.cwd_changeable) {
         return Ok(());
